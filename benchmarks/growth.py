@@ -315,7 +315,7 @@ def _mine(num: int) -> Point:
 
     from rich.console import Console
 
-    from sdclr.jobs.mine.ranking import Wish, ranked
+    from sdclr.jobs.mine.ranking import RankingOptions, ranked
     from sdclr.jobs.mine.tables import write_csv, write_parquet
     from sdclr.presentation.mining.page import render_mined_html
     from sdclr.presentation.progress import Progress
@@ -324,7 +324,7 @@ def _mine(num: int) -> Point:
     names = [f"session_{row // 1000:04d}/IMG_{row:07d}.jpg" for row in range(num)]
     times, cpu = [time.perf_counter()], time.process_time()
     with Progress(Console(stderr=True)) as progress, tempfile.TemporaryDirectory() as folder:
-        ranking = ranked(features, looks, names, Wish(), progress)
+        ranking = ranked(features, looks, names, RankingOptions(), progress)
         times.append(time.perf_counter())
         cpu = time.process_time() - cpu
         write_csv(ranking.mined, Path(folder) / "scores.csv")

@@ -42,7 +42,7 @@ from sdclr.evaluation.rarity import (
 from sdclr.evaluation.rarity.duplicates import COPY_RULES, EQUAL, NEAR, rules_of_collection
 from sdclr.evaluation.rarity.neighbours import Neighbours
 from sdclr.jobs.mine.looking import LOOK
-from sdclr.jobs.mine.ranking import SAMPLED, Wish, ranked
+from sdclr.jobs.mine.ranking import SAMPLED, RankingOptions, ranked
 from sdclr.presentation.progress import NoProgress
 
 Floats = npt.NDArray[np.float64]
@@ -151,7 +151,7 @@ def speed(num_rows: int) -> None:
     looks["hash"] = rng.integers(0, 256, (num_rows, 8))
     looks["junk"][:, :3] = rng.uniform(0.2, 0.4, (num_rows, 3))
     start = time.perf_counter()
-    ranked(features, looks, [str(row) for row in range(num_rows)], Wish(), NoProgress())
+    ranked(features, looks, [str(row) for row in range(num_rows)], RankingOptions(), NoProgress())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     seconds = time.perf_counter() - start
     print(f"{num_rows:,} x 512: {seconds:.0f} s, {peak:.1f} GB, {torch.get_num_threads()} threads")

@@ -16,7 +16,7 @@ from sdclr.stills import Bytes, DecodedPicture, Picture, eight_bits, has_deep_gr
 
 MOST_PAGES = 256
 """More are no channels."""
-SPOKEN_BITS = (8, 10, 12, 14, 16)
+USUAL_BITS = (8, 10, 12, 14, 16)
 """The numbers of bits that cameras and scanners have."""
 
 
@@ -69,7 +69,7 @@ def cut_out(picture: Picture, box: tuple[int, int, int, int]) -> Picture:
 
 def bits_for(largest: int) -> int:
     """How many bits data up to this level use, of the numbers that cameras and scanners have."""
-    return next(bits for bits in SPOKEN_BITS if largest < 1 << bits)
+    return next(bits for bits in USUAL_BITS if largest < 1 << bits)
 
 
 def turned_by_exif(image: Image.Image) -> Image.Image:

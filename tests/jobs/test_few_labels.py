@@ -24,7 +24,7 @@ from sdclr.evaluation.probe import GivenImages, ProbeTask
 from sdclr.evaluation.probe_settings import SVMConfig
 from sdclr.evaluation.svm_probe import LinearSVM
 from sdclr.jobs.evaluate import frozen_features
-from sdclr.jobs.evaluate.label_sets import Asked, label_sets
+from sdclr.jobs.evaluate.label_sets import LabelSetRequest, label_sets
 from sdclr.presentation.progress import NoProgress
 from sdclr.run.files import FEW_LABELS_FILE
 from sdclr.workflows.reports import report
@@ -187,7 +187,7 @@ def test_validation_images_and_missing_classes_are_named(run: Run, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("options", "message"),
     [
         ({"labels_per_class": [0]}, "whole numbers of at least 1, got 0"),
         ({"labels_per_class": [5, 5]}, "has 5 twice"),
@@ -200,17 +200,17 @@ def test_validation_images_and_missing_classes_are_named(run: Run, tmp_path: Pat
     ],
 )
 def test_numbers_that_cannot_be_meant_are_refused_before_any_work(
-    asked: dict[str, Any], message: str, run: Run, monkeypatch: pytest.MonkeyPatch
+    options: dict[str, Any], message: str, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(frozen_features, "extract_features", None)
     with pytest.raises(ConfigError, match=message):
-        few_labels(run, **asked)
+        few_labels(run, **options)
 
 
 def test_a_share_below_half_an_image_gives_one_and_says_so(run: Run) -> None:
     data = build_data(recipe("digits_sdclr").with_overrides(TINY).data)
     with pytest.warns(UserWarning, match="less than half an image of 10 of 10 classes"):
-        (found,) = label_sets(Asked(shares=[0.001], num_seeds=1), data, "raise")
+        (found,) = label_sets(LabelSetRequest(shares=[0.001], num_seeds=1), data, "raise")
     assert len(found.sets[0]) == 10
 
 
@@ -284,7 +284,9 @@ def test_files_that_the_run_left_out_as_unusable_are_refused(photos: Run, tmp_pa
     without = replace(data.split, train=data.split.train[1:], long_tail=data.split.long_tail[1:])
     np.save(tmp_path / "all.npy", np.arange(len(data.train)))
     with pytest.raises(DataError, match=r"names cat/0\.png, which the run has left out"):
-        label_sets(Asked(file=tmp_path / "all.npy"), replace(data, split=without), "raise")
+        label_sets(
+            LabelSetRequest(file=tmp_path / "all.npy"), replace(data, split=without), "raise"
+        )
 
 
 def test_the_result_can_be_read_as_json(run: Run) -> None:

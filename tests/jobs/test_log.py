@@ -60,7 +60,7 @@ def test_warnings_are_kept_and_shown(tmp_path: Path) -> None:
     log = LoggedProgress(NoProgress())
 
     def warn() -> None:
-        with log.hearing_warnings():
+        with log.logging_warnings():
             warnings.warn("look before anything is there", stacklevel=1)
             with log.written_to(tmp_path):
                 warnings.warn("look here\nand there", stacklevel=1)

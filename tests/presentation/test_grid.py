@@ -15,11 +15,11 @@ from sdclr.presentation.grid import (
     CSV_HEADER,
     MEASURES,
     ArmRow,
-    Asked,
     ComparedArm,
     GridReport,
     Interval,
     MiningCurve,
+    Question,
     Sweep,
     SweepPoint,
     points,
@@ -55,7 +55,7 @@ def report(name: str = "SDCLR") -> GridReport:
         num_planned=10,
         num_failed=1,
         failures=[(name, "no images")],
-        asked=Asked("Does it?", "SimCLR", "kNN", "All", 1.0, 2, [compared, unknown]),
+        asked=Question("Does it?", "SimCLR", "kNN", "All", 1.0, 2, [compared, unknown]),
         sweep=Sweep(
             "method.prune_ratio",
             "All",
@@ -123,7 +123,7 @@ def test_few_and_many_arms_fit_a_figure(n: int) -> None:
     found = report()
     assert found.asked is not None
     arms = [found.asked.arms[0]] * n
-    asked = Asked("", "SimCLR", "kNN", "All", 1.0, n, arms)
+    asked = Question("", "SimCLR", "kNN", "All", 1.0, n, arms)
     assert "<svg" in figures(GridReport(**{**vars(found), "asked": asked}))["Against SimCLR"]
 
 

@@ -35,14 +35,14 @@ def test_who_gives_signs_is_heard_and_who_stops_is_silent(store: c10d.Store) -> 
 
         def heard() -> bool:
             listener.listen()
-            return listener.heard == {1}
+            return listener.alive == {1}
 
         wait_until(heard, "no sign is heard")
-        assert listener.silent(60) == listener.never_heard(60) == []
+        assert listener.silent(60) == listener.never_seen(60) == []
 
         def absent() -> bool:
             listener.listen()
-            return listener.never_heard(0.05) == [2]
+            return listener.never_seen(0.05) == [2]
 
         wait_until(absent, "the other one has begun")
 
@@ -64,11 +64,11 @@ def test_silence_while_nobody_listened_is_none(
     listener = Listener(store, [1, 2])
     now[0] = 1000.0
     listener.listen()
-    assert listener.silent(100) == listener.never_heard(100) == []
+    assert listener.silent(100) == listener.never_seen(100) == []
     for _ in range(101):
         now[0] += 1.0
         listener.listen()
-    assert (listener.silent(100), listener.never_heard(100)) == ([1], [2])
+    assert (listener.silent(100), listener.never_seen(100)) == ([1], [2])
 
 
 def test_the_first_process_waits_as_long_as_the_others_live(

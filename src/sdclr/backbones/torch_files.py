@@ -39,8 +39,10 @@ def read_tensors_of_torch(path: Path) -> Mapping[str, Any]:
     except (
         Exception
     ) as error:  # of a damaged or hostile file anything may come, and it is always the file's fault
-        said = (str(error) or type(error).__name__).splitlines()[0].partition(". In PyTorch 2.6")[0]
-        raise CheckpointError(f"{path} is damaged or not a PyTorch checkpoint: {said}") from None
+        reason = (
+            (str(error) or type(error).__name__).splitlines()[0].partition(". In PyTorch 2.6")[0]
+        )
+        raise CheckpointError(f"{path} is damaged or not a PyTorch checkpoint: {reason}") from None
     if not isinstance(content, Mapping):
         raise CheckpointError(
             f"{path} holds a {type(content).__name__}, not a checkpoint with a state_dict."

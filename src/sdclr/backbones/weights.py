@@ -207,9 +207,9 @@ def require_loadable(backbone: Backbone, architecture: BackboneConfig, image_siz
         loaded = Backbone(_network_of(file), *_constants(file.described.normalisation))
         load_strictly(loaded.net, tensors, "its file")
     except Exception as error:  # networks of others fail in their own ways
-        said = str(error) or type(error).__name__
+        reason = str(error) or type(error).__name__
         raise ConfigError(
-            f"what a run with {name} would save could not be loaded again: {said} {advice}"
+            f"what a run with {name} would save could not be loaded again: {reason} {advice}"
         ) from error
     if not _same_features(backbone, loaded, image_size):
         raise ConfigError(
@@ -332,9 +332,9 @@ def _described(architecture: BackboneConfig, channels: int, where: str) -> Backb
     except (
         Exception
     ) as error:  # networks of others fail in their own ways at settings that nobody would choose
-        said = (str(error) or type(error).__name__).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise CheckpointError(
-            f"{where} does not describe its network: {shown(said, 600)}"
+            f"{where} does not describe its network: {shown(reason, 600)}"
         ) from None
 
 

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 import sdclr
-from sdclr.cli.lost_output import asked
+from sdclr.cli.lost_output import running_command
 from sdclr.cli.options import probes_help
 from sdclr.errors import Interrupted
 
@@ -94,7 +94,7 @@ def before_any_verb(
         ),
     ] = False,
 ) -> None:
-    asked.verb, asked.only_text = context.invoked_subcommand, False
+    running_command.verb, running_command.only_text = context.invoked_subcommand, False
     if "WORLD_SIZE" in os.environ or "RANK" in os.environ:
         from sdclr.processes.environment import check_environment, require_one_process
 

@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from sdclr.run import Run
 
 
-def say_next(run: Run) -> None:
+def print_next_step(run: Run) -> None:
     """The next command for a finished run; nothing where none is left."""
     if (words := next_command(run, "done")) is not None:
         typer.echo(f"next: {words}")
 
 
-def say_next_when_mined(folder: Path) -> None:
+def print_next_step_of_mined(folder: Path) -> None:
     """The same for a folder of ranked images, in a run's or by itself."""
     from sdclr.run import Run
 
     run = Run(folder.parent)
     if folder.name == MINED_FOLDER and run.exists:
-        say_next(run)
+        print_next_step(run)
     elif (words := next_when_mined(folder)) is not None:
         typer.echo(f"next: {words}")
 
@@ -62,11 +62,11 @@ _LONG_WORD = re.compile(r"\S{400,}")
 """No word of a message needs so many characters; a path of thousands would hide the rest of it."""
 
 
-def say(kind: str, style: str, text: str) -> None:
+def print_message(kind: str, style: str, text: str) -> None:
     """A message on standard error; what it holds of names is shown as it is, and forges no further message."""
     lines = _LONG_WORD.sub(lambda found: shown(found[0]), visible(text)).replace("\n", "\n  ")
     stderr.print(Text.assemble(speaker(), (f"{kind}:", style), " ", lines), soft_wrap=True)
 
 
 def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    say("warning", "yellow", str(message))
+    print_message("warning", "yellow", str(message))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sdclr.cli.consoles import say_next, stderr
+from sdclr.cli.consoles import print_next_step, stderr
 from sdclr.cli.options import Device, Overwrite, Source, Use, expanded, import_used
 from sdclr.cli.settings import paths_and_settings
 from sdclr.errors import (
@@ -79,7 +79,7 @@ def embed(
     if is_first():  # it speaks for all
         typer.echo(f"features: {shown(path)}")
         if path == usual_out and not places:
-            say_next(Run(source))
+            print_next_step(Run(source))
 
 
 def _images_to_embed(

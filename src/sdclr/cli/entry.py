@@ -13,8 +13,8 @@ from rich.text import Text
 from typer.main import get_command
 
 from sdclr.cli.app import app
-from sdclr.cli.consoles import say, show_warning, speaker, stderr
-from sdclr.cli.lost_output import asked, not_shown
+from sdclr.cli.consoles import print_message, show_warning, speaker, stderr
+from sdclr.cli.lost_output import not_shown, running_command
 from sdclr.compute.process_state import keep_freed_memory
 from sdclr.errors import (
     EXIT_BUG,
@@ -47,7 +47,7 @@ def main() -> None:
 
 def _run() -> int:
     """The exit code of the command line."""
-    asked.verb, asked.only_text = None, False
+    running_command.verb, running_command.only_text = None, False
     try:
         _command()()  # usage errors and --help end here, with typer's own message and exit code
     except SystemExit as ended:
@@ -55,13 +55,13 @@ def _run() -> int:
     except SdclrError as error:
         if not error.reported_elsewhere or not speaker():
             if isinstance(error, Preempted | Interrupted):  # somebody wanted it: no error
-                say("stopped", "yellow", str(error).removeprefix("stopped "))
+                print_message("stopped", "yellow", str(error).removeprefix("stopped "))
             else:
-                say("error", "red", str(error))
+                print_message("error", "red", str(error))
         return error.exit_code
     except OSError as error:
         refused = _refused(error)
-        say("error", "red", str(refused))
+        print_message("error", "red", str(refused))
         return refused.exit_code
     except Exception:
         traceback.print_exc()

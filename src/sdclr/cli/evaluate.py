@@ -328,7 +328,7 @@ def _show(folders: Sequence[Path], protocol: str, *, as_json: bool) -> None:
             echo_json({"run": str(folder), **Run(folder).read_evaluation(protocol)})
         return
 
-    def say_report(runs: Sequence[Path]) -> None:
+    def print_report(runs: Sequence[Path]) -> None:
         typer.echo(f"next: {report_command(*map(Run, runs))}")
 
     def table(runs: Sequence[Path]) -> None:
@@ -342,9 +342,9 @@ def _show(folders: Sequence[Path], protocol: str, *, as_json: bool) -> None:
         typer.echo(f"No common table: {one_line(str(error))}")
         for folder in folders:  # what was measured is shown all the same
             table([folder])
-            say_report([folder])
+            print_report([folder])
         return
-    say_report(folders)
+    print_report(folders)
 
 
 def _few_labels_asked(

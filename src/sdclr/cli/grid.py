@@ -11,7 +11,7 @@ import typer
 
 from sdclr.addresses import redacted
 from sdclr.cli.consoles import stderr, terminal
-from sdclr.cli.lost_output import asked
+from sdclr.cli.lost_output import running_command
 from sdclr.cli.options import DataPath, Download, OnlyPlan, SplitsDir, Use, expanded, import_used
 from sdclr.errors import ConfigError
 
@@ -93,7 +93,7 @@ def grid(
     cells, values = workflow.open_grid(file, out, records, only=only or (), use=use or (), **places)
     if report_only:
         workflow.require_records(cells)
-    asked.only_text = print_commands or only_plan
+    running_command.only_text = print_commands or only_plan
     if print_commands:
         options = _as_words(places, download=download, use=use or ())
         typer.echo("\n".join(workflow.grid_commands(cells, file, options)))

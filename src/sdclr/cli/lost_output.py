@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sdclr.cli.consoles import say
+from sdclr.cli.consoles import print_message
 from sdclr.errors import StorageError
 
 TEXT_IS_THE_RESULT = ("report", "status", "recipes", "methods")
@@ -12,7 +12,7 @@ TEXT_IS_THE_RESULT = ("report", "status", "recipes", "methods")
 
 
 @dataclass
-class Asked:
+class RunningCommand:
     """The command that runs."""
 
     verb: str | None = None
@@ -20,15 +20,19 @@ class Asked:
     """What it prints is all that it does, as with --plan."""
 
 
-asked = Asked()
+running_command = RunningCommand()
 
 
 def not_shown(failure: OSError, code: int) -> int:
     text = f"standard output cannot be written: {failure.strerror or failure}."
-    if code == 0 and (asked.verb is None or asked.verb in TEXT_IS_THE_RESULT or asked.only_text):
-        say("error", "red", f"{text} Free space there, or send it elsewhere.")
+    if code == 0 and (
+        running_command.verb is None
+        or running_command.verb in TEXT_IS_THE_RESULT
+        or running_command.only_text
+    ):
+        print_message("error", "red", f"{text} Free space there, or send it elsewhere.")
         return StorageError.exit_code
-    say(
+    print_message(
         "warning",
         "yellow",
         f"{text} What this command has written to files is not touched by that.",

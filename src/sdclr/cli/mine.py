@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sdclr.cli.consoles import say_next_when_mined, stderr
+from sdclr.cli.consoles import print_next_step_of_mined, stderr
 from sdclr.cli.options import Device, GroupBy, Use, WeightsFit, expanded, import_used
 from sdclr.cli.settings import paths_and_settings
 from sdclr.errors import (
@@ -166,12 +166,12 @@ def mine(
     if group_by is not None:
         require_once(given, {"data.group_by": "--group-by"})
         given["data.group_by"] = group_by
-    asked = _what_to_mine(places, backbone, given)
-    out = out or asked.usual_out
+    target = _what_to_mine(places, backbone, given)
+    out = out or target.usual_out
     with Progress(stderr) as progress:
         mined = run_mine(
-            asked.source,
-            asked.images,
+            target.source,
+            target.images,
             out,
             top=top,
             score=score or DEFAULT,
@@ -189,7 +189,7 @@ def mine(
             device=device,
             progress=progress,
             overwrite=overwrite,
-            as_trained=asked.as_trained,
+            as_trained=target.as_trained,
         )
     if not is_first():  # it speaks for all
         return
@@ -198,7 +198,7 @@ def mine(
     page = out / "index.html"
     if page.is_file():
         typer.echo(f"page: {shown(page)}")
-    say_next_when_mined(out)
+    print_next_step_of_mined(out)
 
 
 @dataclass(frozen=True)

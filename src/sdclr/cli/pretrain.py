@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sdclr.cli.consoles import say_next, stderr, terminal
+from sdclr.cli.consoles import print_next_step, stderr, terminal
 from sdclr.cli.options import (
     DataPath,
     Download,
@@ -111,7 +111,7 @@ def pretrain(
             observers=observers,
         )
     typer.echo(f"backbone: {shown(run.backbone_path)}")
-    say_next(run)
+    print_next_step(run)
 
 
 def _sheet_of(out: Path) -> Path:
@@ -140,4 +140,4 @@ def resume(folder: RunFolder, log: Log = "", observe: Observe = None, use: Use =
     with Progress(stderr) as progress:
         run = run_resume(folder, progress=progress, observers=observers)
     typer.echo(f"backbone: {shown(run.backbone_path)}")
-    say_next(run)
+    print_next_step(run)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sdclr.cli.consoles import echo_json, say_next_when_mined, stderr
+from sdclr.cli.consoles import echo_json, print_next_step_of_mined, stderr
 from sdclr.cli.options import AsJson, expanded
 from sdclr.safe_text import shown
 
@@ -53,7 +53,7 @@ def profile(
     typer.echo(
         f"page: {shown(folder / 'profile.html')}\nquestions: {shown(folder / 'questions.csv')}"
     )
-    say_next_when_mined(folder)
+    print_next_step_of_mined(folder)
 
 
 class _AskOnTerminal:

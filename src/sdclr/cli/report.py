@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sdclr.cli.consoles import say_next, stderr, terminal
+from sdclr.cli.consoles import print_next_step, stderr, terminal
 from sdclr.cli.options import Groups, Overwrite, RunFolders, Use, expanded, import_used
 from sdclr.cli.settings import moved_to
 from sdclr.errors import (
@@ -94,7 +94,7 @@ def report(
     with Progress(stderr) as progress:
         run_report(folders, chosen, data_path=moved_to(data), progress=progress, **options)
     if len(folders) == 1 and "terminal" in chosen:
-        say_next(Run(folders[0]))
+        print_next_step(Run(folders[0]))
 
 
 FiguresOut = Annotated[Path, typer.Option(help="Folder of the figures.", callback=expanded)]

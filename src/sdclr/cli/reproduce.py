@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sdclr.cli.consoles import stderr, terminal
-from sdclr.cli.lost_output import asked
+from sdclr.cli.lost_output import running_command
 from sdclr.cli.options import (
     DataPath,
     Download,
@@ -129,7 +129,7 @@ def reproduce(
         values=absolute_paths({"data.path": data, "data.splits_dir": splits_dir}),
         adopted=published is not None,
     )
-    asked.only_text = print_commands or only_plan
+    running_command.only_text = print_commands or only_plan
     if published is not None:
         _evaluate_published(cells, published, out, dataset, rule, download=download)
     elif print_commands:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from sdclr.cli.consoles import echo_json, say
+from sdclr.cli.consoles import echo_json, print_message
 from sdclr.cli.options import AsJson, RunFolders
 from sdclr.errors import SdclrError
 from sdclr.safe_text import one_line
@@ -26,6 +26,6 @@ def status(folders: RunFolders, as_json: AsJson = False) -> None:
         else:
             typer.echo("\n".join(map(one_line, found.lines())))
     for other in errors[1:]:
-        say("error", "red", str(other))
+        print_message("error", "red", str(other))
     if errors:
         raise errors[0]

@@ -95,7 +95,7 @@ def _by_column(name: str, cells: Sequence[str]) -> Groups:
 
 def _pattern(text: str, columns: Sequence[str]) -> re.Pattern[str]:
     known = ", ".join(shown(name, 40) for name in columns) or "none"
-    say = (
+    advice = (
         f"Give a column of the table (there are: {known}), {FOLDER}, or an expression with one pair "
         r"of parentheses that finds the group in a path, such as '(.*)_\d+\.jpg'."
     )
@@ -103,11 +103,11 @@ def _pattern(text: str, columns: Sequence[str]) -> re.Pattern[str]:
         pattern = re.compile(text)
     except re.error as error:
         raise ConfigError(
-            f"data.group_by={shown(text, 80)} is no regular expression ({error}). {say}"
+            f"data.group_by={shown(text, 80)} is no regular expression ({error}). {advice}"
         ) from None
     if pattern.groups != 1:
         raise ConfigError(
-            f"data.group_by={shown(text, 80)} has {pattern.groups} pairs of parentheses. {say}"
+            f"data.group_by={shown(text, 80)} has {pattern.groups} pairs of parentheses. {advice}"
         )
     return pattern
 

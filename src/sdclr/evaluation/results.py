@@ -72,10 +72,10 @@ class Evaluation(EvaluationMade):
         if name is None and len(self.probes) == 1:
             return next(iter(self.probes.values()))
         if name not in self.probes:
-            asked = "say of which probe" if name is None else f"it has no probe {name!r}"
+            problem = "say of which probe" if name is None else f"it has no probe {name!r}"
             there = ", ".join(self.probes) or "none"
             raise ConfigError(
-                f"the evaluation by protocol {self.protocol}: {asked}; it has {there}."
+                f"the evaluation by protocol {self.protocol}: {problem}; it has {there}."
             )
         return self.probes[name]
 

@@ -114,7 +114,7 @@ def _contradictions(found: AuthorsCheckpoint, config: PretrainConfig) -> list[st
         shown["method.projector_layers"] = found.projector_layers
         shown["method.name"] = "sdclr" if found.dual_norms else "simclr"
         shown["epochs"] = found.epoch
-    asked = {
+    from_config = {
         **{
             f"backbone.{name}": getattr(config.backbone, name) for name in ("name", "width", "stem")
         },
@@ -126,7 +126,7 @@ def _contradictions(found: AuthorsCheckpoint, config: PretrainConfig) -> list[st
         "epochs": config.epochs,
     }
     return [
-        f"{name} is {value} there, {asked[name]} in the recipe"
+        f"{name} is {value} there, {from_config[name]} in the recipe"
         for name, value in shown.items()
-        if value is not None and value != asked[name]
+        if value is not None and value != from_config[name]
     ]

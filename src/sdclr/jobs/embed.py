@@ -34,7 +34,7 @@ from sdclr.data.usable import skip_advised, usable_images
 from sdclr.errors import ConfigError
 from sdclr.evaluation.features import extract_features
 from sdclr.presentation.progress import AnyProgress, NoProgress
-from sdclr.processes.world import BEGUN, World, shared_work
+from sdclr.processes.world import MAY_WRITE, World, shared_work
 from sdclr.run import Run
 from sdclr.safe_text import as_text, csv_row, shown
 from sdclr.storage.durable_files import (
@@ -97,7 +97,7 @@ def embed(
         if world.is_first:
             with output_file(out, overwrite=replaced):
                 RowParts.require_ours(RowParts.beside(out), "embed")
-                world.messages.publish(BEGUN, {})
+                world.messages.publish(MAY_WRITE, {})
                 _write_features(trained, source, data, out, device, show, finish, world)
         else:
             with silenced_warnings():  # the first process has said the same

@@ -177,9 +177,9 @@ def _write(trained: Exported, row: ExportRow, out: Path, *, overwrite: bool) -> 
     except SdclrError:
         raise
     except Exception as error:  # other programs fail in their own ways
-        said = (str(error) or type(error).__name__).strip().splitlines()[0]
+        reason = (str(error) or type(error).__name__).strip().splitlines()[0]
         raise ConfigError(
-            f"--format {row.name} cannot hold this network: {shown(said, 300)} Nothing was kept; "
+            f"--format {row.name} cannot hold this network: {shown(reason, 300)} Nothing was kept; "
             "choose another format."
         ) from error
     finally:

@@ -33,7 +33,7 @@ from sdclr.data.sources.split_folders import has_splits
 from sdclr.data.usable import skip_advised, usable_images
 from sdclr.errors import ConfigError
 from sdclr.evaluation.features import extract_features
-from sdclr.processes.world import BEGUN, World, shared_work
+from sdclr.processes.world import MAY_WRITE, World, shared_work
 from sdclr.run.files import CLASSIFIER_FILE
 from sdclr.safe_text import counted, shown
 from sdclr.storage.output_files import output_file
@@ -141,7 +141,7 @@ def predict(
         _warn_of_other_reading(classifier, data)
         with output_file(out, overwrite=overwrite), explain_out_of_memory("Use --device cpu."):
             RowParts.require_ours(RowParts.beside(out), "predict")
-            world.messages.publish(BEGUN, {})
+            world.messages.publish(MAY_WRITE, {})
             found = _found(data, part, out)
             for remark in [*found.remarks, *_folders_are_labels(found, data, classifier)]:
                 show.print(remark)
@@ -281,10 +281,10 @@ class _Table:
         found: Data,
         images: Images,
         bad: Sequence[BadFile],
-        says_errors: bool,
+        with_errors: bool,
         top: int,
     ) -> None:
-        self._classifier, self._top, self._says_errors = classifier, top, says_errors
+        self._classifier, self._top, self._with_errors = classifier, top, with_errors
         self._names = found.train.names
         cause_of = {one.path: one.cause for one in bad}
         self._causes = [cause_of.get(str(name)) for name in self._names] if bad else []
@@ -326,7 +326,7 @@ class _Table:
             columns |= {f"p_{name}": "number" for name in self._classifier.class_names}
         if self._known is not None:
             columns["known_label"] = "text"
-        if self._says_errors:
+        if self._with_errors:
             columns["error"] = "text"
         return columns
 
@@ -375,7 +375,7 @@ class _Table:
                 ]
                 self.num_right += sum(label == truth for label, truth in read)
                 self.num_known += sum(truth in self._classifier.class_names for _, truth in read)
-        if self._says_errors:
+        if self._with_errors:
             whole["error"] = self._causes[begin:end] or [None] * (end - begin)
         return whole
 

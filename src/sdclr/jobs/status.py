@@ -103,11 +103,11 @@ def read_status(folder: Path | str) -> RunStatus:
     if not run.exists and not (run.folder / STATUS_FILE).is_file():
         lack = f"it has neither config.yaml nor {STATUS_FILE}"
         raise MissingInputError(_of_another_command(run.folder) or why_no_run(run.folder, lack))
-    told: dict[str, Any] = {}
+    recorded: dict[str, Any] = {}
     metrics: list[dict[str, Any]] = []
     damage: list[str] = []  # the rest of the folder still says something
     try:
-        told = run.read_status()
+        recorded = run.read_status()
     except DataError as error:
         damage.append(str(error))
     try:
@@ -118,10 +118,10 @@ def read_status(folder: Path | str) -> RunStatus:
     damage += _contradictions(run)
     last = metrics[-1] if metrics else {}
     checkpoints = run.checkpoints.steps()
-    state = _state(run, told)
+    state = _state(run, recorded)
     steps = [
         step
-        for step in (told.get("step"), last.get("step"), *checkpoints[:1])
+        for step in (recorded.get("step"), last.get("step"), *checkpoints[:1])
         if isinstance(step, int)
     ]
     ended = state in ("failed", "preempted")
@@ -129,20 +129,20 @@ def read_status(folder: Path | str) -> RunStatus:
         run=str(run.folder),
         state=state,
         step=max(steps, default=None),
-        total_steps=told.get("total_steps") or _total_steps(run, last),
+        total_steps=recorded.get("total_steps") or _total_steps(run, last),
         epoch=last.get("epoch"),
         loss=last.get("loss"),
         checkpoint_step=checkpoints[0] if checkpoints else None,
-        exit_code=told.get("exit_code") if ended else 0 if state == "done" else None,
-        error=told.get("error") if ended else None,
+        exit_code=recorded.get("exit_code") if ended else 0 if state == "done" else None,
+        error=recorded.get("error") if ended else None,
         message=" ".join(
-            [*([str(told["message"])] if ended and told.get("message") else []), *damage]
+            [*([str(recorded["message"])] if ended and recorded.get("message") else []), *damage]
         )
         or None,
-        next=next_command(run, state, told.get("exit_code")),
-        pid=told.get("pid"),
-        host=told.get("host"),
-        started=told.get("started"),
+        next=next_command(run, state, recorded.get("exit_code")),
+        pid=recorded.get("pid"),
+        host=recorded.get("host"),
+        started=recorded.get("started"),
     )
 
 
@@ -156,12 +156,12 @@ def _contradictions(run: Run) -> list[str]:
     return [foreign] if foreign else []
 
 
-def _state(run: Run, told: dict[str, Any]) -> State:
+def _state(run: Run, recorded: dict[str, Any]) -> State:
     if run.backbone_path.is_file():
         return "done"  # also while it is evaluated, which takes the lock
     if run.in_use():
         return "running"
-    return told["state"] if told.get("state") in ("preempted", "failed") else "interrupted"
+    return recorded["state"] if recorded.get("state") in ("preempted", "failed") else "interrupted"
 
 
 def _total_steps(run: Run, last: dict[str, Any]) -> int | None:

@@ -19,18 +19,18 @@ class Observers(Observer):
         self._observers = list(observers)
 
     def on_begin(self, begins: TrainingBegins) -> None:
-        self._tell(lambda one: one.on_begin(begins))
+        self._notify(lambda one: one.on_begin(begins))
 
     def on_step(self, done: StepDone) -> None:
-        self._tell(lambda one: one.on_step(done))
+        self._notify(lambda one: one.on_step(done))
 
     def on_epoch(self, done: EpochDone) -> None:
-        self._tell(lambda one: one.on_epoch(done))
+        self._notify(lambda one: one.on_epoch(done))
 
     def on_end(self, done: EpochDone) -> None:
-        self._tell(lambda one: one.on_end(done))
+        self._notify(lambda one: one.on_end(done))
 
-    def _tell(self, call: Callable[[Observer], None]) -> None:
+    def _notify(self, call: Callable[[Observer], None]) -> None:
         for observer in list(self._observers):
             try:
                 call(observer)

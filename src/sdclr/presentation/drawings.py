@@ -52,7 +52,7 @@ class Lines:
                 rows += [[line.label, number, x, y] for x, y in run]
         return ["line", "run", self.xlabel.lower(), "value"], rows
 
-    def said(self) -> str:
+    def description(self) -> str:
         parts = []
         for line in self.lines:
             ends = [run[-1][1] for run in line.runs if run]
@@ -79,7 +79,7 @@ class Bars:
         header = ["arm", "rank", "class", "group", "training_images", "accuracy", "std", "splits"]
         return header, rows
 
-    def said(self) -> str:
+    def description(self) -> str:
         parts = []
         for arm in self.bars.arms:
             known = [rank.mean for rank in arm.ranks if not math.isnan(rank.mean)]
@@ -126,7 +126,7 @@ class Forest:
             rows.append([one.group, one.label, one.mean, one.low, one.high, n, one.verdict])
         return ["group", "quantity", "difference", "low", "high", "n", "verdict"], rows
 
-    def said(self) -> str:
+    def description(self) -> str:
         return "; ".join(
             f"{row.group}, {row.label}: {100 * row.mean:+.2f} [{100 * row.low:.2f}, {100 * row.high:.2f}]"
             for row in self.rows
@@ -150,7 +150,7 @@ class Histogram:
         ]
         return ["group", "from", "to", "images"], rows
 
-    def said(self) -> str:
+    def description(self) -> str:
         parts = []
         for group, counts in self.counts.items():
             if total := sum(counts):
@@ -178,7 +178,7 @@ class Layers:
         ]
         return ["arm", "layer", "sparsity", "weights"], rows
 
-    def said(self) -> str:
+    def description(self) -> str:
         parts = []
         for arm, layers in self.arms.items():
             least, most = (end(layers, key=lambda one: one[1]) for end in (min, max))
@@ -205,7 +205,7 @@ class Dots:
         ]
         return ["arm", "quantity", "mean", "std", "splits"], rows
 
-    def said(self) -> str:
+    def description(self) -> str:
         return "; ".join(
             f"{arm}: "
             + ", ".join(
@@ -234,8 +234,8 @@ class Figure:
     @property
     def alternative(self) -> str:
         """What a screen reader says instead of the drawing."""
-        said = self.drawing.said()
-        return f"{self.title}. {said}." if said else self.title
+        description = self.drawing.description()
+        return f"{self.title}. {description}." if description else self.title
 
     def to_csv(self) -> str:
         """The numbers that are drawn, in full precision."""

@@ -122,10 +122,10 @@ def _ways(rivals: Sequence[Rival]) -> str:
     ways = sorted({rival.num_ways for rival in rivals if rival.num_ways is not None} - {1})
     if not ways:
         return ""
-    said = " or ".join(map(str, ways))
+    description = " or ".join(map(str, ways))
     return (
-        f" There is no test set: accuracies are means over {said} ways to deal the folds; those under Results are of "
-        "the first way."
+        f" There is no test set: accuracies are means over {description} ways to deal the folds; those under "
+        "Results are of the first way."
     )
 
 
@@ -185,11 +185,11 @@ def class_bars(material: Material) -> list[Figure]:
         )
     figures = []
     for number, bars in enumerate(report.bars):
-        said = caption if bars is report.bars[-1] else ""  # once, below them all
+        description = caption if bars is report.bars[-1] else ""  # once, below them all
         name = f"accuracy_by_class_{number + 1}"
         drawing = Bars(bars, material.colours)
         title = f"Accuracy by class, {report.probes[bars.probe].lower()}"
-        figures.append(Figure(name, title, drawing, said))
+        figures.append(Figure(name, title, drawing, description))
     return figures
 
 

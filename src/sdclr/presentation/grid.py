@@ -76,7 +76,7 @@ class ComparedArm:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Question:
     """The question, and how it is answered."""
 
     text: str
@@ -157,7 +157,7 @@ class GridReport:
     num_failed: int
     failures: Sequence[tuple[str, str]]
     """(cells, their reason)"""
-    asked: Asked | None
+    asked: Question | None
     sweep: Sweep | None
     mining: Sequence[MiningCurve]
     hardware: Sequence[str]
@@ -240,12 +240,12 @@ def _arm_cells(row: ArmRow) -> list[str]:
     return [row.arm, n, *(mean_and_std(row.means[key]) if row.n else "-" for key in MEASURES)]
 
 
-def _verdict_header(asked: Asked) -> list[str]:
+def _verdict_header(asked: Question) -> list[str]:
     beside = [MEASURES.get(key, key) for key in _beside(asked)]
     return ["Arm", "n", f"{asked.metric}, points", "Verdict", *beside]
 
 
-def _beside(asked: Asked) -> list[str]:
+def _beside(asked: Question) -> list[str]:
     return list(asked.arms[0].beside) if asked.arms else []
 
 

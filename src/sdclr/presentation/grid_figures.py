@@ -6,7 +6,7 @@ import math
 
 from matplotlib import rc_context
 
-from sdclr.presentation.grid import Asked, GridReport, Sweep
+from sdclr.presentation.grid import GridReport, Question, Sweep
 from sdclr.presentation.plots import (
     _INK,
     _STYLE,
@@ -22,7 +22,7 @@ from sdclr.presentation.report import ArmCurves
 MINING_COLUMN = "disagreement"
 
 
-def effects_svg(asked: Asked, name: str = "effects") -> str:
+def effects_svg(asked: Question, name: str = "effects") -> str:
     """Each arm's paired difference with the interval that decides; the band is -d .. +d.
 
     ``name`` prefixes every id, so that several figures can share a page.

@@ -190,7 +190,7 @@ def _use_of_classifier(facts: CardFacts, classifier: ClassifierCard) -> str:
         outcome = f"probabilities = (network(image[None]){scaled}).softmax(dim=1)"
         return _use_of_other_channels(facts, outcome)
     divided = f" / {classifier.temperature:.6g}" if classifier.temperature else ""
-    said = "calibrated by this temperature" if divided else "not calibrated"
+    description = "calibrated by this temperature" if divided else "not calibrated"
     return f"""## How to load it
 
 ```python
@@ -206,7 +206,7 @@ with torch.no_grad():
 label = network.pretrained_cfg["label_names"][int(probabilities.argmax())]
 ```
 
-The probabilities are {said}. The transform {_prepares(facts)} and normalises the channels:
+The probabilities are {description}. The transform {_prepares(facts)} and normalises the channels:
 mean {_list(facts.mean)}, std {_list(facts.std)}, of images in [0, 1]. Greys of
 16 bits have to be made 8 bits first: `convert` clips them.
 """

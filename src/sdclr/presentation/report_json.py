@@ -48,11 +48,11 @@ def _evaluated(report: Report) -> dict[str, Any]:
         "facts": {fact.name: list(fact.values) for fact in report.facts},
         "runs": [asdict(run) for run in report.runs],
         "versions": dict(report.versions),
-        **_said(report.glance),
+        **_glance_fields(report.glance),
     }
 
 
-def _said(glance: Glance | None) -> dict[str, Any]:
+def _glance_fields(glance: Glance | None) -> dict[str, Any]:
     """The verdict as the page has it, and whether it is good, bad or open."""
     if glance is None:
         return {}
@@ -88,7 +88,7 @@ def _unlabelled_run(run: UnlabelledRun) -> dict[str, Any]:
         }
     details: dict[str, Any] = {}
     if run.details is not None:
-        details = _said(run.details.glance)
+        details = _glance_fields(run.details.glance)
         details["against"] = [_rival(asdict(one)) for one in run.details.rivals]
         details["alarms"] = [asdict(one) for one in run.details.alarms]
     return {

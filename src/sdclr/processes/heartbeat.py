@@ -52,40 +52,40 @@ class Listener:
         self._store = store
         self._listened = now = time.monotonic()
         self._last = {rank: (self._sign_of(rank), now) for rank in ranks}
-        self.heard: set[int] = set()
+        self.alive: set[int] = set()
         """Those that have given a new sign since."""
 
     def listen(self) -> None:
         """Look for new signs. Silence while nobody listened, because all were stopped for example, is none."""
         now = time.monotonic()
         was_away, self._listened = now - self._listened > _AWAY_SECONDS, now
-        for rank, (before, heard) in self._last.items():
+        for rank, (before, last_seen) in self._last.items():
             if (sign := self._sign_of(rank)) != before:
-                self.heard.add(rank)
+                self.alive.add(rank)
                 self._last[rank] = sign, now
             elif was_away:
                 self._last[rank] = before, now
             else:
-                self._last[rank] = before, heard
+                self._last[rank] = before, last_seen
 
     def silent(self, seconds: float) -> list[int]:
         """Those that have given a sign once, and none for so long."""
         return [
             rank
-            for rank, (sign, heard) in self._last.items()
-            if sign and self._since(heard) > seconds
+            for rank, (sign, last_seen) in self._last.items()
+            if sign and self._since(last_seen) > seconds
         ]
 
-    def never_heard(self, seconds: float) -> list[int]:
+    def never_seen(self, seconds: float) -> list[int]:
         """Those that have not given any sign for so long."""
         return [
             rank
-            for rank, (sign, heard) in self._last.items()
-            if not sign and self._since(heard) > seconds
+            for rank, (sign, last_seen) in self._last.items()
+            if not sign and self._since(last_seen) > seconds
         ]
 
-    def _since(self, heard: float) -> float:
-        return self._listened - heard
+    def _since(self, last_seen: float) -> float:
+        return self._listened - last_seen
 
     def _sign_of(self, rank: int) -> bytes:
         key = _KEY.format(rank)

@@ -16,7 +16,7 @@ from torch.distributed.distributed_c10d import Store
 from sdclr import errors
 from sdclr.errors import DistributedError, Preempted, SdclrError
 from sdclr.processes.heartbeat import BEAT_SECONDS, Listener
-from sdclr.processes.meeting import launcher_keeps_store
+from sdclr.processes.rendezvous import launcher_keeps_store
 from sdclr.processes.signals import StoppedEarly
 
 T = TypeVar("T")
@@ -94,7 +94,7 @@ class Messages:
                 f"{_processes(silent)} of {self.size} gave no sign of life for {SILENT_SECONDS:g} s (killed, or "
                 f"hanging?). {_CURE}"
             )
-        if absent := listener.never_heard(self._start_seconds):
+        if absent := listener.never_seen(self._start_seconds):
             raise DistributedError(
                 f"{_processes(absent)} of {self.size} did not start in {self._start_seconds:g} s. Start as many "
                 "processes as WORLD_SIZE says."
@@ -145,7 +145,7 @@ class Messages:
             listener.listen()
             here = {
                 other
-                for other in here - listener.heard
+                for other in here - listener.alive
                 if not self._store.check([_STOPPED.format(other)])
             }
         return sorted(here)
@@ -165,9 +165,9 @@ class Messages:
 
     def explanation(self, error: RuntimeError) -> SdclrError:
         # who keeps the store may be who is gone
-        told, silent = within(2 * GRACE_SECONDS, self._reports) or (None, [0])
-        if told is not None:
-            return told
+        reported, silent = within(2 * GRACE_SECONDS, self._reports) or (None, [0])
+        if reported is not None:
+            return reported
         who = _processes(silent) if silent else "a process"
         what = (
             "does not answer"
@@ -187,8 +187,8 @@ class Messages:
             time.sleep(_POLL_SECONDS)
             try:
                 self.raise_failure()
-            except SdclrError as told:
-                return told, []
+            except SdclrError as reported:
+                return reported, []
             silent = [other for other in silent if not self._store.check([f"noticed/{other}"])]
         return None, silent
 

@@ -44,12 +44,12 @@ class StepState:
         """The losses [B] of a step's images: of all processes of ``world``, which vote on stopping as well."""
         loss_sum, finite = losses.sum().to(self.loss_sum), losses.isfinite().all()
         if world is not None:
-            asked = torch.full_like(loss_sum, self.stop.signal_name is not None)
-            loss_sum, num_not_finite, num_asked = world.all_reduce(
-                torch.stack([loss_sum, (~finite).double(), asked])
+            stop_requested = torch.full_like(loss_sum, self.stop.signal_name is not None)
+            loss_sum, num_not_finite, num_requesting = world.all_reduce(
+                torch.stack([loss_sum, (~finite).double(), stop_requested])
             )
             finite = num_not_finite == 0
-            self.votes = LateAnswer(num_asked > 0), self.votes[0]
+            self.votes = LateAnswer(num_requesting > 0), self.votes[0]
         self.finite &= finite
         self.loss_sum += loss_sum
 

@@ -25,13 +25,13 @@ from sdclr.batch import Share
 from sdclr.errors import DistributedError, NonFiniteError, Preempted, SdclrError
 from sdclr.processes.environment import environment_number, rank, world_size
 from sdclr.processes.heartbeat import heartbeat
-from sdclr.processes.meeting import ListeningStore, store_of_all
 from sdclr.processes.messages import Messages
+from sdclr.processes.rendezvous import ListeningStore, store_of_all
 from sdclr.processes.signals import StoppedEarly
 
 START_SECONDS = 300.0
 """How long a process waits for the others until the first step is done."""
-MEET_SECONDS = 60.0
+RENDEZVOUS_SECONDS = 60.0
 """How long forming the group may take, once every process is there."""
 
 
@@ -53,7 +53,7 @@ class World:
         """Whether all processes raise Preempted and NonFiniteError in the same step; else one alone may."""
         self.messages = Messages(rank, size, store, start_seconds)
         self._store = store
-        self.patience_seconds = MEET_SECONDS
+        self.patience_seconds = RENDEZVOUS_SECONDS
 
     @property
     def is_first(self) -> bool:
@@ -140,7 +140,7 @@ class World:
             store=ListeningStore(store, self.messages.raise_failure) if listens else store,
             rank=self.rank,
             world_size=self.size,
-            timeout=timedelta(seconds=MEET_SECONDS),
+            timeout=timedelta(seconds=RENDEZVOUS_SECONDS),
         )
         if listens:  # groups that are made later need what only torch's own store has
             group = dist.group.WORLD
@@ -234,9 +234,9 @@ def _together(world: World) -> Iterator[World]:
             error.reported_elsewhere = True  # type: ignore[attr-defined]
             try:
                 world.messages.wait_until_over(world.patience_seconds)
-            except SdclrError as told:
-                if type(told) is not type(error):  # it could not save, for example
-                    raise told from error
+            except SdclrError as reported:
+                if type(reported) is not type(error):  # it could not save, for example
+                    raise reported from error
         else:
             world.messages.report_failure(error)
         raise
@@ -250,7 +250,7 @@ def _together(world: World) -> Iterator[World]:
 def shared_work(job: str) -> Iterator[World]:
     """Processes of which the first one does a job, and the others help where it lets them.
 
-    The first one calls ``publish(BEGUN, {})`` once it may write; until then the others wait here, so that what it
+    The first one calls ``publish(MAY_WRITE, {})`` once it may write; until then the others wait here, so that what it
     refuses is refused before they do anything. They stay until it has finished, however long that takes; one that gives
     no sign of life for messages.SILENT_SECONDS ends them all. A program that has formed a process group of its own
     shares its work out itself: its process is alone here.
@@ -261,7 +261,7 @@ def shared_work(job: str) -> Iterator[World]:
     with joined(job) as world:
         world.act_as_one = False
         if not world.is_first:
-            world.messages.wait_for(BEGUN)
+            world.messages.wait_for(MAY_WRITE)
         yield world
         if world.is_first:
             world.messages.publish(_FINISHED, {})
@@ -269,7 +269,7 @@ def shared_work(job: str) -> Iterator[World]:
             world.messages.wait_for(_FINISHED)
 
 
-BEGUN, _FINISHED = "the first process may write", "the first process has written"
+MAY_WRITE, _FINISHED = "the first process may write", "the first process has written"
 
 
 def _require_own_job(world: World, job: str) -> None:

@@ -132,8 +132,10 @@ def _choose_views_and_network(
     size = min(fitting[-1], LARGEST_VIEW_ON_CPU) if on_cpu else fitting[-1]
     reason = _size_reason(size, side, on_cpu)
     if "views.size" not in chooser.given:
-        asked = chooser.config.backbone
-        start = trained if trained is not None and _is_asked_for(trained, chooser.given) else asked
+        requested = chooser.config.backbone
+        start = (
+            trained if trained is not None and _is_asked_for(trained, chooser.given) else requested
+        )
         chooser.choose("views.size", *_size_taken(start, size, reason))
     if trained is not None and _is_asked_for(trained, chooser.given):
         for field, value in trained.to_dict().items():

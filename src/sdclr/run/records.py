@@ -56,7 +56,7 @@ class SplitNamed(Record):
     name: Text | None = None
 
 
-class LabelsGiven(Record):
+class LabelsRecord(Record):
     """Where the labels of an evaluation come from, if not from the training."""
 
     source: Text
@@ -112,7 +112,7 @@ class EvaluationMade(Record):
     """16 hex digits over all images and labels, whatever the split; an earlier version did not write it."""
     trained_on: Text | None = None
     """Fingerprint of the training's data, where the labels or the test set are the evaluation's."""
-    labels: LabelsGiven | None = None
+    labels: LabelsRecord | None = None
     """Where the labels come from, if not from the training."""
     probes: dict[str, Any]
     """By name, in the order in which they were measured."""
@@ -360,7 +360,7 @@ class ChoicesMade(Record):
     prunable_share: Share | None = None
 
 
-class EnvironmentSeen(Record):
+class EnvironmentRecord(Record):
     """environment.json."""
 
     resolved: ChoicesMade | None = None
@@ -370,7 +370,7 @@ class EnvironmentSeen(Record):
     adopted: dict[str, Any] | None = None
 
 
-class StatusTold(Record):
+class StatusRecord(Record):
     """status.json."""
 
     state: Literal["running", "done", "preempted", "failed"]
@@ -388,8 +388,8 @@ class StatusTold(Record):
 
 KINDS: Mapping[str, type[Record]] = {
     "split.json": SplitMade,
-    "environment.json": EnvironmentSeen,
-    "status.json": StatusTold,
+    "environment.json": EnvironmentRecord,
+    "status.json": StatusRecord,
     "choices.json": SettingsChosen,
     "images.json": ImagesLookedAt,
     "against.json": RivalsCompared,
@@ -407,7 +407,7 @@ def check(model: type[Record], content: Any, where: str) -> None:
     try:
         model.model_validate(content)
     except ValidationError as error:
-        problems = [f"{_field(one['loc'])} {_said(one)}" for one in error.errors()[:3]]
+        problems = [f"{_field(one['loc'])} {_described(one)}" for one in error.errors()[:3]]
         raise DataError(f"{where} is damaged: {'; '.join(problems)}.") from None
     except RecursionError:
         raise DataError(f"{where} is damaged: it nests too deep.") from None
@@ -448,10 +448,10 @@ def _field(location: tuple[int | str, ...]) -> str:
     return shown(".".join(map(str, location)) or "it")
 
 
-def _said(error: Any) -> str:
+def _described(error: Any) -> str:
     if error["type"] == "missing":
         return "is missing"
-    said = (
+    description = (
         error["msg"].replace("Input should be", "must be").replace("Field required", "is missing")
     )
-    return f"{said}, got {shown(repr(error['input']), 40)}"
+    return f"{description}, got {shown(repr(error['input']), 40)}"

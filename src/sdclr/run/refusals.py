@@ -71,11 +71,13 @@ def require_classes(run: Run, class_names: Sequence[str]) -> None:
     if before is not None and before != list(class_names):
         pairs = zip(before, class_names, strict=False)
         other = next((n for n, (then, now) in enumerate(pairs) if then != now), None)
-        said = f"{len(before)} then, {len(class_names)} now"
+        difference = f"{len(before)} then, {len(class_names)} now"
         if other is not None:
-            said = f"class {other} was {shown(before[other])} and is {shown(class_names[other])}"
+            difference = (
+                f"class {other} was {shown(before[other])} and is {shown(class_names[other])}"
+            )
         raise ConfigError(
-            f"the classes are not those of {run.folder}: {said}. Restore the data, or start a new run in another "
+            f"the classes are not those of {run.folder}: {difference}. Restore the data, or start a new run in another "
             "--out."
         )
 

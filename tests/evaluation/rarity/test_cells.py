@@ -133,7 +133,7 @@ def test_a_group_as_large_as_its_cells_is_searched_farther(features: torch.Tenso
 def test_the_estimated_recall_is_near_the_true_one(
     features: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cells, "ASKED", 300)
+    monkeypatch.setattr(cells, "NUM_QUERIES", 300)
     found, how = nearest_in_cells(features, 20, searched_cells=3)
     exact = nearest(features, 20)
     pairs = zip(found.indices.tolist(), exact.indices.tolist(), strict=True)

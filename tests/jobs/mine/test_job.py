@@ -378,8 +378,8 @@ def test_a_file_of_weights_may_fit_in_order(photos: Path, tmp_path: Path) -> Non
     words = ["mine", str(photos), "--backbone", "timm:test_resnet", "--image-size", "16"]
     words += ["--weights", str(tmp_path / "w.pth"), "--out", str(tmp_path / "rare")]
     for match, code in (("exact", 1), ("order", 0)):
-        asked = [*words, "--device", "cpu", "--weights-match", match]
-        assert CliRunner().invoke(cli.app, asked).exit_code == code
+        request = [*words, "--device", "cpu", "--weights-match", match]
+        assert CliRunner().invoke(cli.app, request).exit_code == code
 
 
 def test_marks_survive_and_rank_what_is_like_them(
@@ -859,10 +859,10 @@ def test_what_is_wrong_with_the_wishes_is_said_before_a_picture_is_looked_at(
         ("", {"device": "cuda:99"}, "cuda"),
         ("", {"top": 0}, "1 or more"),
     ]
-    for number, (text, wish, words) in enumerate(wishes):
+    for number, (text, options, words) in enumerate(wishes):
         marks.write_text(text)
         with pytest.raises(SdclrError, match=words):
-            mine(digits_run.folder, data(photos), tmp_path / f"rare{number}", **wish)
+            mine(digits_run.folder, data(photos), tmp_path / f"rare{number}", **options)
 
 
 def test_a_run_on_other_images_is_said_so(digits_run: Run, photos: Path, tmp_path: Path) -> None:

@@ -94,9 +94,9 @@ def _traced(trained: Exported) -> Any:
                 _plain(trained), (trained.images(2).float(),), dynamic_shapes=_FREE_BATCH
             )
     except Exception as error:  # networks of others fail in their own ways
-        said = (str(error) or type(error).__name__).strip().splitlines()[0]
+        reason = (str(error) or type(error).__name__).strip().splitlines()[0]
         raise ConfigError(
-            f"torch.export cannot trace this network: {shown(said, 300)} Use a format that holds weights: "
+            f"torch.export cannot trace this network: {shown(reason, 300)} Use a format that holds weights: "
             "safetensors."
         ) from error
     for module in program.graph_module.modules():

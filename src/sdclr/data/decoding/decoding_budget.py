@@ -176,7 +176,7 @@ def try_decoding(
     if done.returncode == MEMORY_EXIT:
         raise TooCostlyError("it takes more than a gigabyte of memory to decode")
     if done.returncode:
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise ValueError(said[-1][:300] if said else "it cannot be decoded")
+        lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise ValueError(lines[-1][:300] if lines else "it cannot be decoded")
     if len(_passed) < 100_000:
         _passed.add(key)

@@ -33,7 +33,7 @@ def read_npy(path: Path) -> npt.NDArray[Any]:
     except (
         Exception
     ) as error:  # NumPy's parsers raise whatever a damaged header makes them trip over
-        raise DataError(f"{path} is not a plain .npy array: {_said(error)}") from None
+        raise DataError(f"{path} is not a plain .npy array: {_described(error)}") from None
 
 
 def npy_shape(file: IO[bytes], size: int) -> tuple[int, ...]:
@@ -67,7 +67,7 @@ def read_npz_arrays(
     except (
         Exception
     ) as error:  # zipfile's and NumPy's parsers raise whatever a damaged file makes them trip over
-        raise DataError(f"{path} is not a plain .npz archive: {_said(error)}") from None
+        raise DataError(f"{path} is not a plain .npz archive: {_described(error)}") from None
 
 
 def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> npt.NDArray[Any]:
@@ -153,5 +153,5 @@ def _require_memory(size: int, path: Path) -> None:
         )
 
 
-def _said(error: Exception) -> str:
+def _described(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0][:200]

@@ -290,9 +290,9 @@ def _ask_s3(address: str, start: int, size: int) -> Answer:
 
 def _is_outside(error: OSError) -> bool:
     """Whether a store has refused a range that its file does not have; texts of refusals hold names of any kind."""
-    told = getattr(error.__cause__, "response", None)
-    if isinstance(told, Mapping):
-        return str(told.get("Error", {}).get("Code", "")) in ("InvalidRange", "416")
+    response = getattr(error.__cause__, "response", None)
+    if isinstance(response, Mapping):
+        return str(response.get("Error", {}).get("Code", "")) in ("InvalidRange", "416")
     return not isinstance(error, PermissionError | FileNotFoundError) and (
         "requested range" in str(error).lower()
     )

@@ -376,9 +376,11 @@ def _summary(errors: Mapping[int, Exception], num: int) -> Exception:
     first = min(errors)
     error = errors[first]
     kind = MissingInputError if isinstance(error, MissingInputError) else DataError
-    said = (
+    first_error = (
         str(error)
         if isinstance(error, DataError | MissingInputError)
         else f"{type(error).__name__}: {error}"
     )
-    return kind(f"{len(errors)} of {num} images cannot be used; the first is image {first}: {said}")
+    return kind(
+        f"{len(errors)} of {num} images cannot be used; the first is image {first}: {first_error}"
+    )

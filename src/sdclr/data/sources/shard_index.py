@@ -43,12 +43,12 @@ Reached = Callable[[int], object]
 """Hears up to which byte a shard has been gone through."""
 
 
-def _unheard(_: int) -> None:
+def _no_report(_: int) -> None:
     """Nobody wants to know."""
 
 
 def indexed_members(
-    address: str, version: Version, reached: Reached = _unheard
+    address: str, version: Version, reached: Reached = _no_report
 ) -> list[ShardMember]:
     """The members of a shard in this state, from its index, which is built where it is not there.
 

@@ -89,18 +89,18 @@ def read_table(file: Path, known: Collection[str] = ()) -> Table:
 _YES, _NO = ("1", "yes", "true", "y"), ("0", "no", "false", "n")
 
 
-def read_mark(said: str, where: str, column: str, words: tuple[str, str]) -> bool | None:
+def read_mark(cell: str, where: str, column: str, words: tuple[str, str]) -> bool | None:
     """A person's yes or no in a cell; None where it is empty. ``words`` say the same for this column.
 
     Raises DataError for anything else.
     """
-    word = said.strip().lower().removesuffix(".0")  # a spreadsheet's or a data frame's
+    word = cell.strip().lower().removesuffix(".0")  # a spreadsheet's or a data frame's
     if not word:
         return None
     yes, no = words
     if word in (*_YES, yes, *_NO, no):
         return word in (*_YES, yes)
-    raise DataError(f"{where}: {column} must be yes, no, 1, 0 or empty, got {shown(said, 40)}.")
+    raise DataError(f"{where}: {column} must be yes, no, 1, 0 or empty, got {shown(cell, 40)}.")
 
 
 # ---- CSV and TSV
@@ -127,8 +127,8 @@ def read_delimited(file: Path, known: Collection[str] = ()) -> Table:
     """
     text, num_skipped = read_text(file), 0
     delimiters: Iterable[str] = "\t" if file.suffix.lower() in (".tsv", ".tab") else _DELIMITERS
-    if said := _EXCELS_LINE.match(text):
-        text, num_skipped, delimiters = text[said.end() :], 1, said[1]
+    if match := _EXCELS_LINE.match(text):
+        text, num_skipped, delimiters = text[match.end() :], 1, match[1]
     delimiter = _delimiter(text, tuple(delimiters), known)
     has_padded_quotes, field = _padded(delimiter)
     if has_padded_quotes.search(text):

@@ -113,10 +113,10 @@ def _other_kind(file: BinaryIO) -> str | None:
     """What a file is that is no tar, where its first bytes say so."""
     file.seek(0)
     beginning = file.read(tarfile.BLOCKSIZE).lstrip()
-    said = (
+    values = (
         kind for first, kind in _KINDS.items() if beginning[: len(first)].lower() == first.lower()
     )
-    return next(said, None)
+    return next(values, None)
 
 
 def _require_end_mark(archive: tarfile.TarFile, size: int) -> None:

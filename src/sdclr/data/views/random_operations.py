@@ -38,7 +38,7 @@ class Operation(NamedTuple):
 
 
 def draw_operations(
-    asked: RandomOperations | None, index: Tensor, *, seed: int, epoch: int, view: int
+    requested: RandomOperations | None, index: Tensor, *, seed: int, epoch: int, view: int
 ) -> Tensor:
     """float64 [B, k, 4] for the images ``index`` [B]: operation, parameter, place (x, y) in [0, 1).
 
@@ -46,16 +46,16 @@ def draw_operations(
     replacement, and each is applied with the image's probability. The strength of an image is the
     same in both views; all else is drawn for each view.
     """
-    if asked is None:
+    if requested is None:
         return torch.zeros(len(index), 0, 4, dtype=torch.float64, device=index.device)
-    weight = asked.weight.to(index.device)[index % len(asked.weight)].double()  # [B]
-    u = uniforms(derive(seed, Stream.OPERATIONS, epoch, view), index, 5 * asked.number)
-    u = u.double().view(len(index), asked.number, 5)
-    span = (STRONGEST - asked.lowest_strength) * weight
-    if asked.number > 1:
+    weight = requested.weight.to(index.device)[index % len(requested.weight)].double()  # [B]
+    u = uniforms(derive(seed, Stream.OPERATIONS, epoch, view), index, 5 * requested.number)
+    u = u.double().view(len(index), requested.number, 5)
+    span = (STRONGEST - requested.lowest_strength) * weight
+    if requested.number > 1:
         key = derive(seed, Stream.OPERATIONS, epoch, _SHARED_BY_VIEWS)
         span = span * uniforms(key, index, 1).squeeze(1)
-    strength = (asked.lowest_strength + span)[:, None]  # [B, 1]
+    strength = (requested.lowest_strength + span)[:, None]  # [B, 1]
     operation = (u[..., 0] * len(OPERATIONS)).floor()
     parameter = _parameters(operation.long(), strength, negative=u[..., 2] < 0.5)
     operation = torch.where(u[..., 1] < weight[:, None], operation, -1.0)

@@ -32,7 +32,7 @@ from sdclr.evaluation.rarity.neighbours import (
 )
 from sdclr.evaluation.rarity.preparation import blocks_of, mean_of, require_usable
 
-ASKED = 200
+NUM_QUERIES = 200
 """Random rows whose neighbours are searched exactly as well."""
 COUNTED = 20
 """Of the neighbours of these rows, the nearest so many are counted."""
@@ -53,7 +53,7 @@ QUERY_ROWS = 16_384
 """Rows of a block."""
 LARGEST_TILE = 4096
 """Rows on either side of one product; a cell of many equal rows is larger."""
-_SAMPLE_KEY, _ASKED_KEY = 0, 1
+_SAMPLE_KEY, _QUERIES_KEY = 0, 1
 
 
 def usual_number_of_cells(num_rows: int) -> int:
@@ -121,11 +121,11 @@ def nearest_in_cells(
     require_usable(features)
     require_k(k, len(features), groups)
     own = torch.arange(len(features)) if groups is None else groups
-    asked = permutation(_ASKED_KEY, len(features))[:ASKED]
-    truth = exact_search(features, features[asked], min(k, COUNTED), own, own[asked])
+    query_rows = permutation(_QUERIES_KEY, len(features))[:NUM_QUERIES]
+    truth = exact_search(features, features[query_rows], min(k, COUNTED), own, own[query_rows])
     watch = watch or (lambda what, num_rows: lambda done: None)
     cells = _Cells(features, own, watch("cells", _rows_for_cells(len(features))))
-    searched = searched_cells or cells.enough(asked, truth)
+    searched = searched_cells or cells.enough(query_rows, truth)
     distances = torch.empty(len(features), k, dtype=torch.float64)
     indices = torch.empty(len(features), k, dtype=torch.int64)
     advance = watch("neighbours", len(features))
@@ -135,22 +135,22 @@ def nearest_in_cells(
         distances[rows], indices[rows] = cells.search(places, k, searched)
         advance(len(places))
     found = Neighbours(distances, indices)
-    return found, _approximation(found, asked, truth, searched, len(cells.centres))
+    return found, _approximation(found, query_rows, truth, searched, len(cells.centres))
 
 
 def _approximation(
-    found: Neighbours, asked: Tensor, truth: Neighbours, searched: int, num_cells: int
+    found: Neighbours, query_rows: Tensor, truth: Neighbours, searched: int, num_cells: int
 ) -> Approximation:
     """By distances: which of several equally near rows was found does not matter."""
     k = truth.distances.shape[1]
     near = truth.distances * (1 + 1e-9)
-    got = found.distances[asked, :k]
+    got = found.distances[query_rows, :k]
     recall = (got <= near[:, -1:]).double().mean()
     return Approximation(
         recall=float(recall),
         recall_of_nearest=float((got[:, 0] <= near[:, 0]).double().mean()),
         counted=k,
-        num_rows=len(asked),
+        num_rows=len(query_rows),
         searched_cells=min(searched, num_cells),
         num_cells=num_cells,
     )
@@ -195,9 +195,9 @@ class _Cells:
         """float32 [N, F], by place."""
         self.squares = self.rough.square().sum(dim=1)
 
-    def enough(self, asked: Tensor, truth: Neighbours) -> int:
+    def enough(self, query_rows: Tensor, truth: Neighbours) -> int:
         """P: so many cells nearest to the rows ``asked`` hold WANTED_RECALL of their neighbours."""
-        order = self._nearest_cells(self.features[asked], len(self.centres))
+        order = self._nearest_cells(self.features[query_rows], len(self.centres))
         turn = order.argsort(dim=1).gather(1, self.cell[truth.indices]).flatten().sort().values
         found = int(turn[math.ceil(WANTED_RECALL * len(turn)) - 1]) + 1
         return max(NEAREST_CELLS, min(found, round(LARGEST_SHARE * len(self.centres))))

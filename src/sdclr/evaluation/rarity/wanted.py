@@ -74,9 +74,9 @@ def from_feedback(
     require_usable(features)
     marks = wanted.numpy().astype(bool)
     if marks.all() or not marks.any():
-        said = "wanted" if len(marks) and marks.all() else "not wanted"
+        mark_text = "wanted" if len(marks) and marks.all() else "not wanted"
         raise DataError(
-            f"all {len(marks)} marked images are {said}; mark at least one of each kind, or use "
+            f"all {len(marks)} marked images are {mark_text}; mark at least one of each kind, or use "
             "likeness to given images instead."
         )
     known = unit_rows(features[rows]).numpy()

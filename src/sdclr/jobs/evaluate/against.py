@@ -74,14 +74,14 @@ class Against:
 
     def sentence(self) -> str:
         """The verdict on this pair."""
-        said = {
+        effect = {
             "better": f"pre-training paid against {self.rival}",
             "worse": f"{self.rival} would have been better than pre-training",
             "open": f"no difference to {self.rival} is shown",
         }[self.all.verdict]
         d = [100 * value for value in self.all]
         return (
-            f"{self.probe}: {said}: {100 * self.ours:.1f} % and {100 * self.theirs:.1f} %, {d[0]:+.1f} points "
+            f"{self.probe}: {effect}: {100 * self.ours:.1f} % and {100 * self.theirs:.1f} %, {d[0]:+.1f} points "
             f"[{d[1]:+.1f}, {d[2]:+.1f}], n = {self.num_tested} images"
             + (f", {self.num_ways} ways to deal the folds." if self.num_ways > 1 else ".")
         )

@@ -36,25 +36,25 @@ from sdclr.storage.durable_files import write_atomically
 
 SAMPLE = 512
 """Images at most that networks are compared on."""
-TOLD_APART = 0.05
+SMALLEST_DIFFERENCE = 0.05
 """The difference of two accuracies that the proposed labels should tell from none."""
 ONE_SIDED = 0.25
 """Assumed share of the images that only one of two networks gets right; less among networks that are alike."""
 
 
 def labels_wanted() -> int:
-    """How many labelled images tell TOLD_APART: a paired 95 % interval is then as wide to either side.
+    """How many labelled images resolve SMALLEST_DIFFERENCE: a paired 95 % interval is then as wide to either side.
 
     >>> labels_wanted()
     385
     """
-    return math.ceil(ONE_SIDED * (1.96 / TOLD_APART) ** 2)
+    return math.ceil(ONE_SIDED * (1.96 / SMALLEST_DIFFERENCE) ** 2)
 
 
-def told_apart(num_labels: int) -> float:
+def smallest_difference(num_labels: int) -> float:
     """The difference of two accuracies that so many labels tell from none, as :func:`labels_wanted` counts.
 
-    >>> round(told_apart(385), 3), round(told_apart(152), 3)
+    >>> round(smallest_difference(385), 3), round(smallest_difference(152), 3)
     (0.05, 0.079)
     """
     return 1.96 * math.sqrt(ONE_SIDED / num_labels)
@@ -92,7 +92,7 @@ class Unlabelled:
     def _what_to_label(self) -> str:
         if not self.num_to_label:
             return f"{self.to_label} is filled in: measure on its labels."
-        points = math.ceil(100 * told_apart(self.num_to_label + self.num_labelled))
+        points = math.ceil(100 * smallest_difference(self.num_to_label + self.num_labelled))
         more = f"{self.num_to_label} more" if self.num_labelled else f"the {self.num_to_label}"
         return (
             f"Label {more} images that {self.to_label} names: so many labels tell whether two accuracies differ by "
@@ -133,7 +133,7 @@ def compare_without_labels(
         show.finish(task)
     num, num_labelled = _propose(run, config)
     rivals = ",".join([*networks][1:])
-    asked = command(
+    advised = command(
         "sdclr",
         "evaluate",
         run.folder,
@@ -143,7 +143,7 @@ def compare_without_labels(
         run.folder / TO_LABEL_FILE,
     )
     place = str(run.folder / TO_LABEL_FILE)
-    return Unlabelled(measured, len(images), place, num, asked, num_labelled)
+    return Unlabelled(measured, len(images), place, num, advised, num_labelled)
 
 
 def _propose(run: Run, config: PretrainConfig) -> tuple[int, int]:

@@ -45,8 +45,8 @@ def held_to_contract(
             raise
         frame = traceback.extract_tb(error.__traceback__)[-1]
         where = shown(f"{frame.filename}, line {frame.lineno}")
-        said = f"{type(error).__name__}: {shown(error)}"
-        raise ConfigError(f"{called} failed: {said} ({where}).") from error
+        reason = f"{type(error).__name__}: {shown(error)}"
+        raise ConfigError(f"{called} failed: {reason} ({where}).") from error
 
 
 class WatchedImages:

@@ -40,9 +40,9 @@ class CrossValidation:
         labels = self.tested_labels()
         folds = self._dealt(labels)
         if lost := undivided_classes(labels, folds):
-            said = {"all their groups in one fold, with those of other classes": lost}
+            lacking = {"all their groups in one fold, with those of other classes": lost}
             kept = ~np.isin(labels, lost)
-            self.untested = sorted([*self.untested, *leave_out(frozen.data, said, untested)])
+            self.untested = sorted([*self.untested, *leave_out(frozen.data, lacking, untested)])
             self._require_two_classes()
             folds = folds[kept]
         self.folds = folds

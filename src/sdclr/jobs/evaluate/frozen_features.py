@@ -51,7 +51,7 @@ class FrozenFeatures:
         """
         self.precision: Precision = precision
         self._shared = shared if shared is not None and shared.world.several else None
-        self._asked = 0
+        self._num_requests = 0
         self.backbone, self.data, self.size, self.show = backbone, data, size, show
         self._images: dict[str, Images] = {}
         self._features: dict[str, Tensor] = {}
@@ -93,8 +93,8 @@ class FrozenFeatures:
         """In every process but the first: compute shares of what the first one asks for, until it needs no more."""
         assert self._shared is not None
         while True:
-            part = self._shared.world.messages.wait_for(f"features/{self._asked}")["part"]
-            self._asked += 1
+            part = self._shared.world.messages.wait_for(f"features/{self._num_requests}")["part"]
+            self._num_requests += 1
             if part is None:
                 return
             images = self.images(part)
@@ -108,8 +108,8 @@ class FrozenFeatures:
 
     def _ask(self, part: str | None) -> None:
         assert self._shared is not None
-        self._shared.world.messages.publish(f"features/{self._asked}", {"part": part})
-        self._asked += 1
+        self._shared.world.messages.publish(f"features/{self._num_requests}", {"part": part})
+        self._num_requests += 1
 
     def _extracted(self, images: Images, part: str, first: int, task: int | None) -> Tensor:
         return extract_features(

@@ -68,19 +68,19 @@ def evaluated_data(run: Run, settings: Mapping[str, Any], labels: Path | None) -
     require_evaluation_settings(settings)
     config = PretrainConfig.from_yaml(run.config_path, foreign=True)
     trained = _trained_on(run, config, settings)
-    asked = config.with_values(_columns_of(labels) | dict(settings))
+    requested = config.with_values(_columns_of(labels) | dict(settings))
     if labels is not None:
-        data, facts = labelled_data(trained.data, asked.data, labels, exclude=run.folder)
-    elif asked.data == trained.config.data:
+        data, facts = labelled_data(trained.data, requested.data, labels, exclude=run.folder)
+    elif requested.data == trained.config.data:
         data, facts = trained.data, {}
     else:
-        if asked.data.labels == "none":
+        if requested.data.labels == "none":
             _require_labels(trained.data)
-        data, facts = build_data(asked.data, exclude=[run.folder]), {}
+        data, facts = build_data(requested.data, exclude=[run.folder]), {}
         now, then = data.train.names, trained.data.train.names
-        if trained.data.split is None and asked.data.layout == "flat" and set(then) < set(now):
+        if trained.data.split is None and requested.data.layout == "flat" and set(then) < set(now):
             # images that came after the training, of which was warned already
-            data, now = _without_later_images(data, then, asked.data), then
+            data, now = _without_later_images(data, then, requested.data), then
         if list(now) != list(then):
             other = next(iter(sorted(set(now) ^ set(then))), now[0])
             raise ConfigError(
@@ -91,10 +91,10 @@ def evaluated_data(run: Run, settings: Mapping[str, Any], labels: Path | None) -
     if data.test is None:
         _refuse_validation(settings)
     if data.fingerprint != trained.fingerprint:
-        facts = {"trained_on": trained.fingerprint, "labels": _described(asked, data) | facts}
+        facts = {"trained_on": trained.fingerprint, "labels": _described(requested, data) | facts}
     if data.groups is not None:
-        facts = facts | {"kept_together": asked.data.group_by}
-    return Evaluated(asked, data, facts)
+        facts = facts | {"kept_together": requested.data.group_by}
+    return Evaluated(requested, data, facts)
 
 
 def facts_of_usable(run: Run, found: Evaluated, used: Data) -> dict[str, Any]:

@@ -37,7 +37,7 @@ from sdclr.jobs.evaluate.measurement import Measurement
 from sdclr.jobs.evaluate.record import record
 from sdclr.jobs.evaluate.untested import rows_with_enough_images
 from sdclr.presentation.progress import AnyProgress, NoProgress
-from sdclr.processes.world import ALONE, BEGUN, World, shared_work
+from sdclr.processes.world import ALONE, MAY_WRITE, World, shared_work
 from sdclr.run import Run
 from sdclr.storage.named_tensors import load_strictly
 
@@ -101,7 +101,7 @@ def evaluate(
             with run:  # from start to end: nobody measures the same thing meanwhile
                 if run.evaluation_path(protocol).is_file():
                     run.read_evaluation(protocol)  # what is damaged is said before any work
-                world.messages.publish(BEGUN, {})
+                world.messages.publish(MAY_WRITE, {})
                 found = evaluated_data(run, settings, given)
                 if found.data.test is None:
                     rows = cross_validated_rows(rows, protocol, named=probes is not None)

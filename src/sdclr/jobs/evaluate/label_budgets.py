@@ -22,7 +22,7 @@ from sdclr.jobs.evaluate.choices import Untested, check_protocol, check_untested
 from sdclr.jobs.evaluate.frozen_features import FrozenFeatures
 from sdclr.jobs.evaluate.images import evaluated_data, usable
 from sdclr.jobs.evaluate.job import placed, with_path
-from sdclr.jobs.evaluate.label_sets import Asked, Kind, LabelSets, label_sets
+from sdclr.jobs.evaluate.label_sets import Kind, LabelSetRequest, LabelSets, label_sets
 from sdclr.jobs.evaluate.measurement import Measurement
 from sdclr.jobs.evaluate.record import measured_on
 from sdclr.presentation.details import labelled_title
@@ -105,7 +105,7 @@ def few_labels(
     run = (run if isinstance(run, Run) else Run(run)).require()
     show = progress or NoProgress()
     file = None if few_shot is None else user_path(str(few_shot))
-    asked = Asked(file, tuple(labels_per_class), tuple(label_share), label_seeds)
+    request = LabelSetRequest(file, tuple(labels_per_class), tuple(label_share), label_seeds)
     row = few_label_probe(check_protocol(protocol))
     settings = with_path(settings or {}, data_path)
     came_later = labels is not None or "data.labels" in settings
@@ -115,10 +115,10 @@ def few_labels(
         _require_test_set(found.data)
         # before any image is opened; of the usable ones it is asked, and warned, again
         with silenced_warnings():
-            label_sets(asked, found.data, rule)
+            label_sets(request, found.data, rule)
         backbone = placed(load_backbone(run.folder), device)
         data = usable(run, found.config, found.data, progress)
-        sets = label_sets(asked, data, rule)
+        sets = label_sets(request, data, rule)
         frozen = _frozen(
             FrozenFeatures(backbone, data, found.config.views.size, show, found.config.precision),
             sets,
@@ -150,7 +150,7 @@ def _frozen(frozen: FrozenFeatures, sets: Sequence[LabelSets]) -> FrozenFeatures
 def _point(
     measure: Measurement,
     frozen: FrozenFeatures,
-    asked: LabelSets,
+    request: LabelSets,
     protocol: Protocol,
     row: ProbeRow,
     show: AnyProgress,
@@ -161,8 +161,8 @@ def _point(
     num_classes = len(data.class_names)
     counts = split.counts("long_tail", data.train.labels, num_classes)
     accuracies, few = list[float](), list[float | None]()
-    task = show.add(asked.title, total=len(asked.sets), unit="sets")
-    for positions in asked.sets:
+    task = show.add(request.title, total=len(request.sets), unit="sets")
+    for positions in request.sets:
         learned = np.searchsorted(split.few_shot, positions)
         measured = measure.run(protocol, row, learned).per_class_accuracy
         groups = balancedness(measured, counts, OF_DATA[data.conventions])
@@ -170,17 +170,17 @@ def _point(
         few.append(None if math.isnan(groups.few) else groups.few)
         show.advance(task, 1)
     show.finish(task)
-    drawn = asked.kind != "file"
+    drawn = request.kind != "file"
     return FewLabelsPoint(
         protocol,
         row.display_name,
-        asked.kind,
-        asked.value,
-        asked.source,
-        asked.sha256,
-        num_labelled=len(asked.sets[0]),
-        num_classes=len(np.unique(data.train.labels[asked.sets[0]])),
-        seeds=list(range(1, len(asked.sets) + 1)) if drawn else [0],
+        request.kind,
+        request.value,
+        request.source,
+        request.sha256,
+        num_labelled=len(request.sets[0]),
+        num_classes=len(np.unique(data.train.labels[request.sets[0]])),
+        seeds=list(range(1, len(request.sets) + 1)) if drawn else [0],
         accuracies=accuracies,
         few=few,
     )

@@ -33,7 +33,7 @@ MOST_SEEDS = 1000
 
 
 @dataclass(frozen=True)
-class Asked:
+class LabelSetRequest:
     """What is asked for. Raises ConfigError where it cannot be meant."""
 
     file: Path | None = None
@@ -85,7 +85,7 @@ class LabelSets(NamedTuple):
         return labelled_title(self.kind, self.value, self.source)
 
 
-def label_sets(asked: Asked, data: Data, rule: Untested) -> list[LabelSets]:
+def label_sets(request: LabelSetRequest, data: Data, rule: Untested) -> list[LabelSets]:
     """Every set that is asked for, as positions in the training pool.
 
     Raises ConfigError or DataError that names the class or the image that does not fit.
@@ -93,19 +93,19 @@ def label_sets(asked: Asked, data: Data, rule: Untested) -> list[LabelSets]:
     split, labels = data.labelled_split(), data.train.labels
     assert labels is not None
     found = []
-    if asked.file is not None:
-        content = _of_file(asked.file, data, rule)
-        digest = hashlib.sha256(asked.file.read_bytes()).hexdigest()
-        found.append(LabelSets("file", None, asked.file.name, digest, [content]))
+    if request.file is not None:
+        content = _of_file(request.file, data, rule)
+        digest = hashlib.sha256(request.file.read_bytes()).hexdigest()
+        found.append(LabelSets("file", None, request.file.name, digest, [content]))
     of_pool = labels[split.train]
     counts = np.bincount(of_pool, minlength=len(data.class_names))
     wanted: list[tuple[Kind, float, list[int]]] = [
-        ("labels_per_class", n, _of_each(n, counts, data, rule)) for n in asked.per_class
+        ("labels_per_class", n, _of_each(n, counts, data, rule)) for n in request.per_class
     ]
-    wanted += [("label_share", share, _share_of_each(share, counts)) for share in asked.shares]
+    wanted += [("label_share", share, _share_of_each(share, counts)) for share in request.shares]
     for kind, value, per_class in wanted:
         # taken whole, every seed draws the same set, and an interval over them would be of width zero
-        num_seeds = 1 if per_class == counts.tolist() else asked.num_seeds
+        num_seeds = 1 if per_class == counts.tolist() else request.num_seeds
         drawn = [
             split.train[draw_labelled(of_pool, per_class, seed)] for seed in range(1, num_seeds + 1)
         ]

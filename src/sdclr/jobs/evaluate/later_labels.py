@@ -124,7 +124,7 @@ def _found(listed: ListedImages, images: Images, begin: Path | None) -> tuple[Po
         else:
             found[position] = row
     if unknown:
-        _say_unknown(listed, unknown, images)
+        _warn_of_unknown(listed, unknown, images)
     in_order = sorted(found)
     return np.array(in_order, dtype=np.int64), [found[position] for position in in_order]
 
@@ -195,7 +195,7 @@ def _names_below(begin: Path, paths: Sequence[str], images: ImageFiles) -> list[
     return [os.path.relpath(begin / path, root) for path in paths]
 
 
-def _say_unknown(listed: ListedImages, unknown: Sequence[int], images: Images) -> None:
+def _warn_of_unknown(listed: ListedImages, unknown: Sequence[int], images: Images) -> None:
     first = f"{listed.where(unknown[0])}: {printable(listed.paths[unknown[0]])}"
     if len(unknown) == len(listed.paths):
         name = printable(images.names[0])

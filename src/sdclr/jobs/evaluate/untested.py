@@ -28,7 +28,7 @@ def rows_with_enough_images(rows: Sequence[ProbeRow], data: Data, *, named: bool
     Another one is a ConfigError where it was ``named``, and else left out with a warning; ConfigError
     where none is left.
     """
-    kept, said = [], ""
+    kept, reason = [], ""
     for row in rows:
         if row.shots is None:
             kept.append(row)
@@ -38,12 +38,12 @@ def rows_with_enough_images(rows: Sequence[ProbeRow], data: Data, *, named: bool
             kept.append(row)
             continue
         smallest = f"{data.class_names[int(np.argmin(counts))]} has {counts.min()}"
-        said = f"it learns from {row.shots} images of each class, and {smallest}"
+        reason = f"it learns from {row.shots} images of each class, and {smallest}"
         if named:
-            raise ConfigError(f"probe {row.name} cannot be measured: {said}.")
-        warnings.warn(f"probe {row.name} is left out: {said}.", stacklevel=3)
+            raise ConfigError(f"probe {row.name} cannot be measured: {reason}.")
+        warnings.warn(f"probe {row.name} is left out: {reason}.", stacklevel=3)
     if not kept:
-        raise ConfigError(f"no probe can be measured ({said}).")
+        raise ConfigError(f"no probe can be measured ({reason}).")
     return kept
 
 
@@ -63,8 +63,8 @@ def untested_classes(
         counts = _counts(data, part)
         if classes := np.flatnonzero(counts < _NEEDED[part][1]).tolist():
             lost[part] = classes
-    said = {_lack(data, part): classes for part, classes in lost.items()}
-    return leave_out(data, said, untested, remedy=remedy)
+    reason = {_lack(data, part): classes for part, classes in lost.items()}
+    return leave_out(data, reason, untested, remedy=remedy)
 
 
 def leave_out(
@@ -74,16 +74,16 @@ def leave_out(
     classes = sorted({c for found in lost.values() for c in found})
     if not classes:
         return []
-    said = "; ".join(f"{lack}: {_names(data, found)}" for lack, found in lost.items())
+    reason = "; ".join(f"{lack}: {_names(data, found)}" for lack, found in lost.items())
     total = len(data.class_names)
     if len(classes) == total:
-        raise DataError(f"no class can be measured ({said}).")
+        raise DataError(f"no class can be measured ({reason}).")
     if untested == "raise":
         raise DataError(
-            f"{len(classes)} of {total} classes cannot be measured ({said}). Add images of them, or evaluate the "
+            f"{len(classes)} of {total} classes cannot be measured ({reason}). Add images of them, or evaluate the "
             f"others with {remedy}."
         )
-    warnings.warn(f"{len(classes)} of {total} classes are left out ({said}).", stacklevel=5)
+    warnings.warn(f"{len(classes)} of {total} classes are left out ({reason}).", stacklevel=5)
     return classes
 
 

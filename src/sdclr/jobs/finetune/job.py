@@ -49,7 +49,7 @@ from sdclr.jobs.finetune.training import (
 from sdclr.processes.environment import world_size
 from sdclr.processes.messages import GRACE_SECONDS
 from sdclr.processes.signals import StopRequest, stop_on_signal
-from sdclr.processes.world import BEGUN, World, shared_work
+from sdclr.processes.world import MAY_WRITE, World, shared_work
 from sdclr.run import Run
 from sdclr.run.environment import environment, own_version
 from sdclr.run.files import FINETUNE_FILE, LOCK_FILE, looks_like_a_run
@@ -125,7 +125,7 @@ def finetune(
             _require_ours(folder, data)
             device = world.device(resolve_device(config.device))  # before any work
             start = open_start(source, config, weights, weights_match, network)
-            world.messages.publish(BEGUN, {})  # what is downloaded is there
+            world.messages.publish(MAY_WRITE, {})  # what is downloaded is there
             labelled = labelled_images(data, config, folder, show)
             _require_images(labelled, config, world)
             with Run(folder) as run:
@@ -137,7 +137,7 @@ def finetune(
                 if finished:
                     show.print(f"{shown(folder)} is finished.")
                     return _finished(run)
-                _say_what_begins(start, labelled, config, show, world)
+                _describe_start(start, labelled, config, show, world)
                 training, logits = build(start, labelled, config, device, folder, show, world)
                 state = State.begin(training.device)
                 agree(training)
@@ -273,7 +273,7 @@ def _at(section: object, name: str) -> object:
     return section.get(name) if isinstance(section, dict) else None
 
 
-def _say_what_begins(
+def _describe_start(
     start: Start, labelled: Labelled, config: FinetuneConfig, show: AnyProgress, world: World
 ) -> None:
     train, validation = labelled.labels

@@ -37,12 +37,12 @@ def estimated(
     if len(degrees) > 1:
         measures["agreement"] = agreement(degrees)
     measures = {name: round(value, 4) for name, value in measures.items()}
-    said = [f"between random halves of the images {measures['stability_over_images']:.2f}"]
+    parts = [f"between random halves of the images {measures['stability_over_images']:.2f}"]
     if "stability_over_features" in measures:
-        said.append(f"of the features {measures['stability_over_features']:.2f}")
+        parts.append(f"of the features {measures['stability_over_features']:.2f}")
     sentence = (
         "Whether this ranking beats chance cannot be said without labels. It is this stable: rank "
-        f"correlation {', '.join(said)}. A stable ranking can still rank the wrong thing; look at "
+        f"correlation {', '.join(parts)}. A stable ranking can still rank the wrong thing; look at "
         "the first images."
     )
     return measures, RankingQuality(better_than_chance=None, sentence=sentence)

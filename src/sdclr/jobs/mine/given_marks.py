@@ -29,7 +29,7 @@ from sdclr.jobs.mine.folder import (
 from sdclr.jobs.mine.marks import (
     MARK_WORDS,
     Marks,
-    Said,
+    MarksByName,
     is_removed,
     read_marks,
     require_both_kinds,
@@ -39,7 +39,7 @@ from sdclr.presentation.mining.columns import REMOVED, WANTED
 from sdclr.safe_text import counted, csv_row, shown, table_text
 from sdclr.storage.durable_files import storage_errors, write_atomically
 
-RowsSaid = dict[int, bool | None]
+MarkedRows = dict[int, bool | None]
 """Row -> its mark in a table; None where it was taken away."""
 Naming = Callable[[str], int | None]
 """A name in a table -> the row of the image that it means; None where there is no such image."""
@@ -88,10 +88,10 @@ def given_marks(
         missing, parked = _merged(missing, lost), _merged(parked, lost)
     remarks: list[str] = []
     if feedback is not None:
-        said = _feedback_marks(feedback, joined, roots)
-        taken_away = {row for row, mark in said.items() if mark is None and row in marks}
+        entries = _feedback_marks(feedback, joined, roots)
+        taken_away = {row for row, mark in entries.items() if mark is None and row in marks}
         remarks = _remarks_on(taken_away, listed_marks, feedback)
-        marks |= _marked(said)
+        marks |= _marked(entries)
         marks = {row: mark for row, mark in marks.items() if row not in taken_away}
         if taken_away and not marks:
             raise DataError(
@@ -102,8 +102,8 @@ def given_marks(
     return GivenMarks(marks, missing, parked, remarks)
 
 
-def _marked(said: RowsSaid) -> Marks:
-    return {row: mark for row, mark in said.items() if mark is not None}
+def _marked(entries: MarkedRows) -> Marks:
+    return {row: mark for row, mark in entries.items() if mark is not None}
 
 
 def _remarks_on(taken_away: set[int], listed_marks: Marks, feedback: Path) -> list[str]:
@@ -148,8 +148,8 @@ def _parked_marks(file: Path) -> list[MissingMark]:
         columns = [table.columns[name] for name in ("path", WANTED, "root", "digest")]
         rows = list(zip(*columns, strict=True))
         marks = [
-            read_mark(said, table.where(i), WANTED, MARK_WORDS)
-            for i, (_, said, *_) in enumerate(rows)
+            read_mark(text, table.where(i), WANTED, MARK_WORDS)
+            for i, (_, text, *_) in enumerate(rows)
         ]
     except (SdclrError, KeyError) as error:
         raise DataError(
@@ -208,11 +208,13 @@ def _marks_of_table(images: Images, joined: Joined) -> Marks:
 
 
 def _earlier_marks(scores: Path, joined: Joined) -> tuple[Marks, list[MissingMark]]:
-    said: Said = {name: mark for name, mark in read_marks(scores).items() if mark is not None}
-    if not said:
+    entries: MarksByName = {
+        name: mark for name, mark in read_marks(scores).items() if mark is not None
+    }
+    if not entries:
         return {}, []
-    found, lost = _placed(said, _namings(scores, joined, ())[0])
-    _require_named_apart(said, found, joined, scores)
+    found, lost = _placed(entries, _namings(scores, joined, ())[0])
+    _require_named_apart(entries, found, joined, scores)
     if lost:
         warnings.warn(
             f"{counted(len(lost), 'mark')} in {shown(scores)} cannot be shown: no such image is mined now, the first "
@@ -221,20 +223,20 @@ def _earlier_marks(scores: Path, joined: Joined) -> tuple[Marks, list[MissingMar
         )
     root, digests = _root_of_table(scores) or "", _recorded_digests(scores.parent)
     return _marked(found), [
-        MissingMark(name, bool(said[name]), root, digests.get(table_text(name), ""))
+        MissingMark(name, bool(entries[name]), root, digests.get(table_text(name), ""))
         for name in lost
     ]
 
 
-def _feedback_marks(file: Path, joined: Joined, roots: Sequence[str]) -> RowsSaid:
-    said = read_marks(file)
-    found = [_placed(said, naming) for naming in _namings(file, joined, roots)]
+def _feedback_marks(file: Path, joined: Joined, roots: Sequence[str]) -> MarkedRows:
+    entries = read_marks(file)
+    found = [_placed(entries, naming) for naming in _namings(file, joined, roots)]
     fit = [
         (len(_marked(rows)), len(rows)) for rows, _ in found
     ]  # marks first, then those taken away
     best = [one for one, of_these in zip(found, fit, strict=True) if of_these == max(fit)]
     rows, unknown = best[0]
-    _require_named_apart(said, rows, joined, file)
+    _require_named_apart(entries, rows, joined, file)
     if unknown:
         raise DataError(
             f"{file} marks {counted(len(unknown), 'image')} that the collection does not have, "
@@ -242,17 +244,17 @@ def _feedback_marks(file: Path, joined: Joined, roots: Sequence[str]) -> RowsSai
         )
     if best[0] is not found[0] and any(other != rows for other, _ in best):
         raise DataError(
-            f"{file} marks images whose names both collections have, the first is {shown(next(iter(said)))}. "
+            f"{file} marks images whose names both collections have, the first is {shown(next(iter(entries)))}. "
             f"Give their paths below {shown(joined.root)}."
         )
     return rows
 
 
-def _placed(said: Said, naming: Naming) -> tuple[RowsSaid, list[str]]:
+def _placed(entries: MarksByName, naming: Naming) -> tuple[MarkedRows, list[str]]:
     """What is said of rows, and the names that are marked and of which there is no image."""
-    rows: RowsSaid = {}
+    rows: MarkedRows = {}
     unknown: list[str] = []
-    for name, mark in said.items():
+    for name, mark in entries.items():
         row = naming(name)
         if row is not None and (mark is not None or row not in rows):
             rows[row] = mark
@@ -261,7 +263,9 @@ def _placed(said: Said, naming: Naming) -> tuple[RowsSaid, list[str]]:
     return rows, unknown
 
 
-def _require_named_apart(said: Said, rows: RowsSaid, joined: Joined, file: Path) -> None:
+def _require_named_apart(
+    entries: MarksByName, rows: MarkedRows, joined: Joined, file: Path
+) -> None:
     """DataError for a mark that may be of two images: a line break in a name and its escape are one text."""
     marked = {table_text(joined.contents[row].path) for row in rows}
     names_of: dict[str, list[str]] = {}
@@ -269,7 +273,7 @@ def _require_named_apart(said: Said, rows: RowsSaid, joined: Joined, file: Path)
         if table_text(one.path) in marked:
             names_of.setdefault(table_text(one.path), []).append(one.path)
     for names in names_of.values():
-        if len(names) > 1 and not said.keys() & {
+        if len(names) > 1 and not entries.keys() & {
             name for name in names if table_text(name) != name
         }:
             raise DataError(

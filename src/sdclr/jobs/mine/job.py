@@ -24,7 +24,6 @@ from sdclr.data.usable import skip_advised
 from sdclr.evaluation.rarity import DEFAULT, SCORES
 from sdclr.evaluation.rarity.evidence import EXACT_UP_TO
 from sdclr.evaluation.rarity.maps import MapName
-from sdclr.jobs.mine.asked import Asked, known_score, require_possible
 from sdclr.jobs.mine.collection import listed
 from sdclr.jobs.mine.copies import copy_chosen, require_empty
 from sdclr.jobs.mine.folder import (
@@ -44,6 +43,7 @@ from sdclr.jobs.mine.ranking import (
     Found,
     Order,
 )
+from sdclr.jobs.mine.request import MineRequest, known_score, require_possible
 from sdclr.jobs.mine.seeing import (
     found_images,
     help_to_see,
@@ -53,7 +53,7 @@ from sdclr.jobs.mine.seeing import (
 from sdclr.jobs.mine.tables import write_csv, write_parquet
 from sdclr.presentation.mined import MinedImages
 from sdclr.presentation.progress import AnyProgress, NoProgress
-from sdclr.processes.world import BEGUN, World, shared_work
+from sdclr.processes.world import MAY_WRITE, World, shared_work
 from sdclr.run import Run
 from sdclr.run.environment import environment
 from sdclr.run.files import RECORDS_FILE
@@ -141,7 +141,7 @@ def mine(
             with silenced_warnings():  # the first process has said the same
                 _help(looked_at, device, world)
             return handed_over(out, world)
-        asked = Asked(
+        request = MineRequest(
             score=known_score(score),
             scores=[known_score(name) for name in scores],
             like=list(like),
@@ -152,20 +152,22 @@ def mine(
             map=map,
             exact_up_to=exact_up_to,
         )
-        records = _records(source, asked, as_trained=as_trained)
-        require_possible(data, asked, has_records=records is not None)
+        records = _records(source, request, as_trained=as_trained)
+        require_possible(data, request, has_records=records is not None)
         if copy_to is not None:
             require_empty(Path(copy_to), out)
         where = world.device(resolve_device(device))
         with claimed(out, overwrite=overwrite):
             RowParts.require_ours(out / UNFINISHED, "mine")
             found, encoder = looked_at.found(), looked_at.encoder()
-            world.messages.publish(BEGUN, {})  # what is downloaded is there, and out may be read
+            world.messages.publish(
+                MAY_WRITE, {}
+            )  # what is downloaded is there, and out may be read
             placed_on(encoder.backbone, where)
             known = known_images(
                 found,
                 data,
-                asked,
+                request,
                 encoder,
                 out,
                 show,
@@ -182,7 +184,7 @@ def mine(
             write_page(ranking.mined, known.images, rows, out / PAGE, show, top=top)
             if copy_to is not None:
                 copy_chosen(ranking.mined, known.images, rows, Path(copy_to), top, show)
-            write_state(out, _record(record, ranking, asked, str(where)))
+            write_state(out, _record(record, ranking, request, str(where)))
             hand_over(ranking.mined, out, world)
     return ranking.mined
 
@@ -241,22 +243,22 @@ def _path(path: Path | str | None) -> Path | None:
     return None if path is None else Path(path)
 
 
-def _records(source: Path | str, asked: Asked, *, as_trained: bool) -> Run | None:
+def _records(source: Path | str, request: MineRequest, *, as_trained: bool) -> Run | None:
     """The run whose records of its images a score needs; None where none does, or where there are none."""
-    needs = {need for name in (asked.score, *asked.scores) for need in SCORES[name].needs}
-    if not as_trained or asked.against is not None or not needs & {"losses", "masses"}:
+    needs = {need for name in (request.score, *request.scores) for need in SCORES[name].needs}
+    if not as_trained or request.against is not None or not needs & {"losses", "masses"}:
         return None
     run = Run(source)
     return run if (run.folder / RECORDS_FILE).is_file() else None
 
 
-def _record(seen: MineRecord, ranking: Found, asked: Asked, device: str) -> MineRecord:
+def _record(seen: MineRecord, ranking: Found, request: MineRequest, device: str) -> MineRecord:
     mined = ranking.mined
     return seen.model_copy(
         update={
             "state": "finished",
             "title": mined.title,
-            "settings": asked.as_facts(),
+            "settings": request.as_facts(),
             "copy_rules": ranking.copy_rules,
             "approximations": {name: one._asdict() for name, one in ranking.approximations.items()},
             "quality": {**ranking.measures, "sentence": mined.quality.sentence},

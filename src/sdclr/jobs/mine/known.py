@@ -13,7 +13,6 @@ from torch import Tensor
 from sdclr.backbones.encoder import Encoder
 from sdclr.data import Data, DataConfig, Images
 from sdclr.image_records import read_records
-from sdclr.jobs.mine.asked import Asked
 from sdclr.jobs.mine.collection import Joined, Listed, listed
 from sdclr.jobs.mine.earlier_table import Cells, EarlierTable
 from sdclr.jobs.mine.folder import Stored
@@ -25,7 +24,8 @@ from sdclr.jobs.mine.marks import (
     by_likeness,
     mark_column,
 )
-from sdclr.jobs.mine.ranking import Found, Wish, ranked, require_enough
+from sdclr.jobs.mine.ranking import Found, RankingOptions, ranked, require_enough
+from sdclr.jobs.mine.request import MineRequest
 from sdclr.jobs.mine.seeing import joined_with_earlier, remarks_on_training, usable_images
 from sdclr.presentation.mined import Flags, MinedImages
 from sdclr.presentation.mining.columns import CLASS, NEW, WANTED, written_names
@@ -53,7 +53,7 @@ class Known:
     shown: Flags | None
     """bool [N]: which may come onto the sheet; None: all."""
     remarks: list[str]
-    wish: Wish
+    options: RankingOptions
     marks: GivenMarks
 
     def table_facts(self, mined: MinedImages) -> dict[str, Any]:
@@ -68,7 +68,7 @@ class Known:
             torch.from_numpy(seen.features),
             seen.looks,
             self.names,
-            self.wish,
+            self.options,
             show,
             title=title,
             root=self.joined.root,
@@ -82,7 +82,7 @@ class Known:
 def known_images(
     found: Data,
     data: DataConfig,
-    asked: Asked,
+    request: MineRequest,
     encoder: Encoder,
     out: Path,
     show: AnyProgress,
@@ -99,19 +99,19 @@ def known_images(
     now = listed(images)
     if trained_elsewhere is not None:
         remarks += remarks_on_training(trained_elsewhere, now)
-    joined, earlier = joined_with_earlier(now, encoder, out, asked.against)
+    joined, earlier = joined_with_earlier(now, encoder, out, request.against)
     names = [one.path for one in joined.contents]
     require_enough(len(names))
     table = EarlierTable(joined, earlier)
-    taken = (NEW,) if asked.against is not None else ()
+    taken = (NEW,) if request.against is not None else ()
     columns, own_names = _columns(images, found.class_names, joined, table, taken)
-    shown, said = _shown(asked, joined, columns)
+    shown, shown_remarks = _shown(request, joined, columns)
     roots = [now.root if earlier is None else earlier.record.root, now.root]
-    given = given_marks(images, joined, out, asked.feedback, roots)
+    given = given_marks(images, joined, out, request.feedback, roots)
     marks = given.marks
     if marks:
         columns[WANTED] = mark_column(len(names), marks)
-    wish = _wish(asked, marks, names, joined, encoder, data)
+    options = _ranking_options(request, marks, names, joined, encoder, data)
     return Known(
         images=images,
         now=now,
@@ -122,17 +122,17 @@ def known_images(
         columns=columns,
         own_names=own_names,
         shown=shown,
-        remarks=[*remarks, *joined.remarks, *said, *given.remarks],
-        wish=_with_what_is_known(wish, images, found.class_names, joined, records),
+        remarks=[*remarks, *joined.remarks, *shown_remarks, *given.remarks],
+        options=_with_what_is_known(options, images, found.class_names, joined, records),
         marks=given,
     )
 
 
 def _shown(
-    asked: Asked, joined: Joined, columns: dict[str, Sequence[str]]
+    request: MineRequest, joined: Joined, columns: dict[str, Sequence[str]]
 ) -> tuple[Flags | None, list[str]]:
     """Which images may come onto the sheet: against an earlier collection the new ones; and a remark."""
-    if asked.against is None:
+    if request.against is None:
         return None, []
     is_new = joined.is_listed & (joined.stored_row < 0)
     columns[NEW] = ["yes" if new else "" for new in is_new.tolist()]
@@ -142,41 +142,45 @@ def _shown(
     return joined.is_listed, [f"{counts}; no image is new, shown are all that are listed."]
 
 
-def _wish(
-    asked: Asked,
+def _ranking_options(
+    request: MineRequest,
     marks: Marks,
     names: Sequence[str],
     joined: Joined,
     encoder: Encoder,
     data: DataConfig,
-) -> Wish:
-    wish = Wish(
-        asked.score,
-        asked.scores,
-        asked.order,
-        map=asked.map,
-        exact_up_to=asked.exact_up_to,
+) -> RankingOptions:
+    options = RankingOptions(
+        request.score,
+        request.scores,
+        request.order,
+        map=request.map,
+        exact_up_to=request.exact_up_to,
     )
-    if asked.feedback is not None:
-        return replace(wish, other=by_feedback(marks), other_name="feedback")
-    if asked.like:
-        other = by_likeness(asked.like, names, joined.root, encoder, data)
-        return replace(wish, other=other, other_name="likeness")
-    return wish
+    if request.feedback is not None:
+        return replace(options, other=by_feedback(marks), other_name="feedback")
+    if request.like:
+        other = by_likeness(request.like, names, joined.root, encoder, data)
+        return replace(options, other=other, other_name="likeness")
+    return options
 
 
 def _with_what_is_known(
-    wish: Wish, images: Images, class_names: Sequence[str], joined: Joined, records: Run | None
-) -> Wish:
+    options: RankingOptions,
+    images: Images,
+    class_names: Sequence[str],
+    joined: Joined,
+    records: Run | None,
+) -> RankingOptions:
     """The labels of the images, where all have one, and what a run has recorded of them."""
     if images.labels is not None and joined.is_listed.all():
         labels = images.labels[joined.listed_row]
-        wish = replace(wish, labels=labels, class_names=class_names)
+        options = replace(options, labels=labels, class_names=class_names)
     if records is not None:
         num_epochs = len(records.metrics())
         recorded = read_records(records.folder, len(joined.contents), num_epochs)
-        wish = replace(wish, records=recorded)
-    return wish
+        options = replace(options, records=recorded)
+    return options
 
 
 def _columns(

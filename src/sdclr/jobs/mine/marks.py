@@ -24,7 +24,7 @@ from sdclr.safe_text import counted, shown, table_text
 
 Marks = dict[int, bool]
 """Row -> whether it is wanted; rows without a mark are missing."""
-Said = dict[str, bool | None]
+MarksByName = dict[str, bool | None]
 """Name in a table -> its mark; None where it was taken away. Names whose cell is empty are missing."""
 PATH_COLUMNS, MARK_COLUMNS = ("path", "filepath"), (WANTED, "rarity_wanted")
 """What scores.csv calls them, and the page's table for FiftyOne."""
@@ -32,7 +32,7 @@ MARK_WORDS = ("wanted", "not wanted")
 """What a mark may be besides yes and no."""
 
 
-def read_marks(file: Path) -> Said:
+def read_marks(file: Path) -> MarksByName:
     """The column "wanted" of a table with a column "path", such as scores.csv or the page's download.
 
     An empty cell says nothing: the mark of its image may have been set since. Raises DataError for what is neither
@@ -51,18 +51,24 @@ def read_marks(file: Path) -> Said:
             f"{file} needs the columns path and {WANTED}; it has {table.names()}. Mark images in "
             "scores.csv, or download the marks from the page."
         )
-    said_of: Said = {}
-    for i, (name, said) in enumerate(zip(table.columns[path], table.columns[wanted], strict=True)):
-        mark = None if is_removed(said) else read_mark(said, table.where(i), WANTED, MARK_WORDS)
-        if mark is None and not is_removed(said):
+    mark_of: MarksByName = {}
+    for i, (name, mark_text) in enumerate(
+        zip(table.columns[path], table.columns[wanted], strict=True)
+    ):
+        mark = (
+            None
+            if is_removed(mark_text)
+            else read_mark(mark_text, table.where(i), WANTED, MARK_WORDS)
+        )
+        if mark is None and not is_removed(mark_text):
             continue
-        former = said_of.setdefault(name, mark)
+        former = mark_of.setdefault(name, mark)
         if mark != former:
             raise DataError(
                 f"{table.where(i)}: {shown(name)} is marked as {_word(former)} and as {_word(mark)}. "
                 "Leave one of its rows."
             )
-    return said_of
+    return mark_of
 
 
 def is_removed(cell: str) -> bool:
@@ -125,9 +131,9 @@ def require_both_kinds(marks: Marks, file: Path) -> None:
             f"{file} marks no image: fill in its column {WANTED} with yes or no (1 or 0)."
         )
     if num_wanted in (0, len(marks)):
-        said = "wanted" if num_wanted else "not wanted"
+        mark_text = "wanted" if num_wanted else "not wanted"
         raise DataError(
-            f"{file} marks {counted(len(marks), 'image')}, all of them as {said}; mark at least "
+            f"{file} marks {counted(len(marks), 'image')}, all of them as {mark_text}; mark at least "
             "one of each kind. Looking for images like given ones needs no other: --like IMAGE."
         )
 
@@ -135,15 +141,15 @@ def require_both_kinds(marks: Marks, file: Path) -> None:
 def _expectation(found: Feedback, marks: Marks) -> str:
     """What the feedback promises, in a sentence."""
     num_wanted = sum(marks.values())
-    said = f"{num_wanted} marked as wanted, {len(marks) - num_wanted} as not wanted"
+    mark_text = f"{num_wanted} marked as wanted, {len(marks) - num_wanted} as not wanted"
     if found.expected_next is None:
         return (
             f"How many of the next {found.num_next} images are wanted cannot be said: too few "
-            f"marks ({said}; at least 3 of each are needed)."
+            f"marks ({mark_text}; at least 3 of each are needed)."
         )
     return (
         f"About {found.expected_next:.0f} of the next {found.num_next} unmarked images are "
-        f"expected to be wanted ({said}; by cross-validation, as far as the marked images are "
+        f"expected to be wanted ({mark_text}; by cross-validation, as far as the marked images are "
         "like the others)."
     )
 

@@ -69,7 +69,7 @@ OtherScore = Callable[[Tensor, Tensor], tuple[Tensor, str]]
 
 
 @dataclass(frozen=True)
-class Wish:
+class RankingOptions:
     """What the ranking is to be."""
 
     score: str = DEFAULT
@@ -114,7 +114,7 @@ def ranked(
     features: Tensor,
     looks: Looks,
     names: Sequence[str],
-    wish: Wish,
+    options: RankingOptions,
     show: AnyProgress,
     *,
     title: str = "",
@@ -134,36 +134,36 @@ def ranked(
     junk = junk_flags(junk_measures(looks))
     is_junk = np.logical_or.reduce(list(junk.values()))
     _require_others(junk, is_junk)
-    records = wish.records
+    records = options.records
     alone = Evidence(
         features,
         losses=None if records is None else records.losses,
         masses=None if records is None else records.masses,
         searched=SEARCHED,
         watch=_watch(show),
-        exact_up_to=wish.exact_up_to,
+        exact_up_to=options.exact_up_to,
     )
-    copy_of, rules, said = _folded(alone, looks, is_junk, groups)
+    copy_of, rules, fold_remarks = _folded(alone, looks, is_junk, groups)
     alike = look_alike(alone.neighbours(SEARCHED), copy_of)
     evidence = _without_copies(alone, copy_of, groups)
     del alone  # its neighbours are large
     is_copy = copy_of.numpy() != np.arange(len(copy_of))
     fit = torch.from_numpy(~is_copy & ~is_junk)
     listable = fit if shown is None else fit & _without_hidden_copy(copy_of, shown)
-    score_name, score, components, note = _scores(evidence, wish, listable, show)
+    score_name, score, components, note = _scores(evidence, options, listable, show)
     fewer = _few_to_compare(evidence, [score_name, *components])
-    by_kinds = wish.order == "kinds"
+    by_kinds = options.order == "kinds"
     leading = components.get(DEFAULT_ORDER, score) if by_kinds else score
     group, group_score = rarest_group_first(alike, leading, fit, by="best" if by_kinds else "mean")
-    placed = map_of(evidence.components, wish.map)
+    placed = map_of(evidence.components, options.map)
     sheet = _sheet(group, score, listable)
-    measures, quality = _judged(features, score_name, score, components, wish)
+    measures, quality = _judged(features, score_name, score, components, options)
     mined = MinedImages(
         title=title,
         names=names,
         root=root,
         score_name=score_name,
-        order_name=_order_name(wish.order, score_name),
+        order_name=_order_name(options.order, score_name),
         rarest_first=not by_kinds,
         score=score.numpy(),
         rank=_ranks(score),
@@ -177,8 +177,15 @@ def ranked(
         map_words=placed.words,
         quality=quality,
         columns=dict(columns or {}),
-        remarks=[*remarks, *said, *_approximate(evidence), *fewer, *note, *_nothing_left(sheet)],
-        ranks_rarity=wish.other is None,
+        remarks=[
+            *remarks,
+            *fold_remarks,
+            *_approximate(evidence),
+            *fewer,
+            *note,
+            *_nothing_left(sheet),
+        ],
+        ranks_rarity=options.other is None,
     )
     return Found(mined, rules, measures, evidence.approximations)
 
@@ -209,14 +216,14 @@ def _judged(
     score_name: str,
     score: Tensor,
     components: Mapping[str, Tensor],
-    wish: Wish,
+    options: RankingOptions,
 ) -> tuple[dict[str, float], RankingQuality]:
     """How well the score finds what is rare: by the labels where there are some, else estimated."""
-    if wish.other is not None:
+    if options.other is not None:
         return {}, not_rarity(score_name)
     measures, quality = estimated(features, {score_name: score, **components})
-    if wish.labels is not None and len(np.unique(wish.labels)) > 1:
-        quality = judged_by_labels(score, wish.labels, wish.class_names)
+    if options.labels is not None and len(np.unique(options.labels)) > 1:
+        quality = judged_by_labels(score, options.labels, options.class_names)
     return measures, quality
 
 
@@ -294,9 +301,9 @@ def _approximate(evidence: Evidence) -> list[str]:
     found = evidence.approximations
     if not found:
         return []
-    said = [f"for {_READ_FOR.get(name, name)} {one.in_words()}" for name, one in found.items()]
+    searches = [f"for {_READ_FOR.get(name, name)} {one.in_words()}" for name, one in found.items()]
     counts = f"{evidence.num_images:,} images are more than {evidence.exact_up_to:,}"
-    remark = f"Neighbours were searched approximately, as {counts}: {'; '.join(said)}."
+    remark = f"Neighbours were searched approximately, as {counts}: {'; '.join(searches)}."
     if any(one.is_doubtful for one in found.values()):
         warnings.warn(
             f"{remark} That is few, so scores, copies and groups may be off. --exact-up-to "
@@ -312,10 +319,10 @@ def _few_to_compare(evidence: Evidence, scores: Sequence[str]) -> list[str]:
     usual = min(ENOUGH_NEIGHBOURS, evidence.num_images - 1)
     most = most_neighbours(evidence.num_images, evidence.groups)
     if most >= usual // 2:
-        asked = {name: SCORES[name].neighbours for name in scores if name in SCORES}
+        request = {name: SCORES[name].neighbours for name in scores if name in SCORES}
         return [
             f"{name} compares with the {k} nearest images, of which there are {most} here: it is the mean over these."
-            for name, k in asked.items()
+            for name, k in request.items()
             if k > most
         ]
     return [
@@ -345,10 +352,10 @@ def _without_hidden_copy(copy_of: Tensor, shown: Flags) -> Tensor:
 
 
 def _scores(
-    evidence: Evidence, wish: Wish, listable: Tensor, show: AnyProgress
+    evidence: Evidence, options: RankingOptions, listable: Tensor, show: AnyProgress
 ) -> tuple[str, Tensor, dict[str, Tensor], list[str]]:
     """Name and values of the score that ranks, the others by name, and remarks."""
-    wanted = [wish.score, *wish.extra, DEFAULT, DEFAULT_ORDER]
+    wanted = [options.score, *options.extra, DEFAULT, DEFAULT_ORDER]
     names = list(dict.fromkeys(wanted))
     rows = {name: SCORES.require(name) for name in names}
     task = show.add(f"{counted(len(names), 'score')}", total=len(names), unit="scores")
@@ -357,11 +364,11 @@ def _scores(
         found[name] = row.score(evidence)
         show.advance(task, 1, note=name)
     show.finish(task)
-    if wish.other is None:
-        return wish.score, found.pop(wish.score), found, []
+    if options.other is None:
+        return options.score, found.pop(options.score), found, []
     assert evidence.features is not None
-    score, note = wish.other(evidence.features, listable)
-    return wish.other_name, score.double(), found, [note] if note else []
+    score, note = options.other(evidence.features, listable)
+    return options.other_name, score.double(), found, [note] if note else []
 
 
 def _ranks(score: Tensor) -> npt.NDArray[np.int64]:

@@ -66,7 +66,7 @@ def open_folder(
     if checkpoint is None:
         schedule.save(run, read_back=True)  # a full or faulty disk shows before hours are spent
     if state.step < training.total_steps:
-        _say_what_begins(training, state, show)
+        _describe_start(training, state, show)
 
 
 def follow(training: Training, state: TrainingState, run: Run, step: int) -> None:
@@ -187,7 +187,7 @@ def _compare_facts(training: Training, run: Run) -> None:
         run.write_text("config.yaml", config.to_yaml())
 
 
-def _say_what_begins(training: Training, state: TrainingState, show: AnyProgress) -> None:
+def _describe_start(training: Training, state: TrainingState, show: AnyProgress) -> None:
     config = training.config
     begun = f"resuming at step {state.step} of {training.total_steps}" if state.step else "starting"
     warmup = f"warm-up {counted(f'{training.warmup_epochs:g}', 'epoch')}"

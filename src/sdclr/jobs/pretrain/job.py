@@ -84,7 +84,7 @@ def pretrain(
             "PretrainConfig.parse makes one of a mapping."
         )
     show = LoggedProgress(progress or NoProgress())
-    with show.hearing_warnings():
+    with show.logging_warnings():
         given = None if images is None else look_at_given(images, labels, show, config)
         config, choices = _settings(config, given, labels, choices)
         run = Run(out if out is not None else Path("runs") / config.recipe)
@@ -173,8 +173,8 @@ def _watching(
 ) -> Observer:
     """Who is told of every step and epoch: the files of the run, the progress, the health, and ``observers``."""
     records = ImageRecordsFile(run, training.images.names)
-    told = Observers([MetricsFile(run), records, ProgressBar(show), *observers])
-    return HealthCheck(training, told, show, lambda: run.metrics_file.sound()[0])
+    all_observers = Observers([MetricsFile(run), records, ProgressBar(show), *observers])
+    return HealthCheck(training, all_observers, show, lambda: run.metrics_file.sound()[0])
 
 
 def _follow(

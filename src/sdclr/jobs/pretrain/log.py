@@ -61,13 +61,13 @@ class LoggedProgress:
         try:
             yield
         except BaseException as error:
-            self._log(_last_words(error))
+            self._log(_closing_line(error))
             raise
         finally:
             self._file = None
 
     @contextlib.contextmanager
-    def hearing_warnings(self) -> Iterator[None]:
+    def logging_warnings(self) -> Iterator[None]:
         """Inside, warnings are lines of the log, too, those before :meth:`written_to` among them."""
         before = warnings.showwarning
 
@@ -105,7 +105,7 @@ class LoggedProgress:
             )
 
 
-def _last_words(error: BaseException) -> str:
+def _closing_line(error: BaseException) -> str:
     if isinstance(error, Preempted | Interrupted | StoppedEarly | KeyboardInterrupt):
         return f"stopped: {str(error).removeprefix('stopped ')}"
     kind = "error" if isinstance(error, SdclrError) else f"error, {type(error).__name__}"

@@ -49,18 +49,18 @@ def train(
         )
     )
     epochs = Epochs(training, state, run, schedule, observer)
-    done, asked = None, False
+    done, stop_requested = None, False
     for epoch in range(epochs.begun, config.epochs):
         clock = EpochClock(training.device)
         num_steps = epochs.steps(epoch, clock)
-        done, asked = epochs.end(epoch, num_steps, clock)
+        done, stop_requested = epochs.end(epoch, num_steps, clock)
     assert done is not None
     schedule.wait()
     if training.world.is_first:
         save_backbone(training, state, run)
         _require_whole_metrics(run, config.epochs)
     observer.on_end(done)
-    if asked or (state.stop.signal_name and not training.world.several):
+    if stop_requested or (state.stop.signal_name and not training.world.several):
         raise Preempted(
             f"stopped by {_signal(state.stop)} after the last step: {run.folder} is finished."
         )
@@ -129,19 +129,19 @@ class Epochs:
         self._guard.check("during an epoch")
         training.method.on_epoch_end(epoch)
         self._guard.check("in on_epoch_end")
-        asked = state.is_to_stop(training.sharing, now=True)
+        stop_requested = state.is_to_stop(training.sharing, now=True)
         step.require_finite(training, state)
         done = _measured(training, state, epoch, num_steps, clock)
         self._observer.on_epoch(done)
         if world.is_first:
             _record_compiling(training, self._run)
             record_escapes(training, self._run)
-        if asked and epoch + 1 < config.epochs:
+        if stop_requested and epoch + 1 < config.epochs:
             _stop(state, training, self._run, schedule)
         is_last = epoch + 1 == config.epochs
         if is_last or (world.is_first and (schedule.due() or schedule.overdue())):
             schedule.save(self._run)
-        return done, asked
+        return done, stop_requested
 
 
 class EpochClock:

@@ -92,10 +92,13 @@ def _is_gone(data: DataConfig, name: str) -> bool:
 
 def _moved(run: Run, config: PretrainConfig, gone: list[str]) -> str:
     first = shown(getattr(config.data, gone[0]))
-    said = f"the images of {shown(run.folder)} are not where they were: {first} does not exist. If they have moved: "
+    sentence = (
+        f"the images of {shown(run.folder)} are not where they were: {first} does not exist. "
+        "If they have moved: "
+    )
     if config.backbone.name == "custom":
         values = ", ".join(f"'data.{name}': PATH" for name in gone)
-        return f"{said}sdclr.pretrain(config.with_values({{{values}}}), {str(run.folder)!a}, network=...)"
+        return f"{sentence}sdclr.pretrain(config.with_values({{{values}}}), {str(run.folder)!a}, network=...)"
     places = " ".join("--data PATH" if name == "path" else f"data.{name}=PATH" for name in gone)
     again = command("sdclr", "pretrain", "--config", run.config_path)
-    return f"{said}{again} {places} {command('--out', run.folder, *use_options(run, *KINDS))}"
+    return f"{sentence}{again} {places} {command('--out', run.folder, *use_options(run, *KINDS))}"

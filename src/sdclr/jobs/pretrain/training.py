@@ -127,23 +127,27 @@ class Training:
 
     def operations(self) -> RandomOperations | None:
         """What the method asks for, its weights on the host; ConfigError where it cannot be done."""
-        asked = self.method.random_operations()
-        if asked is None:
+        requested = self.method.random_operations()
+        if requested is None:
             return None
         if self.images.channels != 3:
             raise ConfigError(
                 f"{type(self.method).__name__} asks for operations of RandAugment, which are defined for 3 channels, "
                 f"and data.channels is {self.images.channels}. Choose another method.name."
             )
-        weight = self._per_image(asked.weight, "random_operations")
+        weight = self._per_image(requested.weight, "random_operations")
         assert weight is not None
-        if asked.number < 1 or not 0 <= asked.lowest_strength <= STRONGEST or (weight > 1).any():
+        if (
+            requested.number < 1
+            or not 0 <= requested.lowest_strength <= STRONGEST
+            or (weight > 1).any()
+        ):
             raise ConfigError(
                 f"{type(self.method).__name__}.random_operations must ask for at least 1 operation, weights in [0, 1] "
-                f"and a lowest strength in [0, {STRONGEST:g}]; got {asked.number}, weights up to "
-                f"{float(weight.max()):g} and {asked.lowest_strength:g}."
+                f"and a lowest strength in [0, {STRONGEST:g}]; got {requested.number}, weights up to "
+                f"{float(weight.max()):g} and {requested.lowest_strength:g}."
             )
-        return asked._replace(weight=weight)
+        return requested._replace(weight=weight)
 
     def views(self, epoch: int, first: int = 0) -> Generator[Views, None, None]:
         """The batches of one epoch, from number ``first`` on; of several processes' batches this one's share."""

@@ -90,14 +90,14 @@ def profile(
     covering = _covering(features, progress or NoProgress())
     path = folder / QUESTIONS_FILE
     with writing(path):
-        asked = own_questions(path, names)
+        sheet = own_questions(path, names)
         if answers is not None:
-            asked.add(given_answers(Path(answers), names))
-        _prepare_questions(asked, covering, num_questions, are_asked=ask is not None)
+            sheet.add(given_answers(Path(answers), names))
+        _prepare_questions(sheet, covering, num_questions, are_asked=ask is not None)
         if ask is not None:
-            _ask(asked, ask, path)
-        asked.write(path)
-        modes = collection_modes(covering, asked.answers(), asked.random_answers())
+            _ask(sheet, ask, path)
+        sheet.write(path)
+        modes = collection_modes(covering, sheet.answers(), sheet.random_answers())
         found = _profile(mined, covering, modes, shown(folder))
         pictures = _pictures(mined.root, [*found.largest, *found.rarest])
         content = {**found.to_dict(), "backbone": _backbone(folder), "pictures": pictures}
@@ -195,31 +195,31 @@ def _read_mined(folder: Path) -> _Mined:
     )
 
 
-def _ask(asked: Questions, ask: Ask, path: Path) -> None:
+def _ask(sheet: Questions, ask: Ask, path: Path) -> None:
     """Every answer is kept at once: nobody answers fifty questions twice."""
-    for number, question in enumerate(asked.asked):
+    for number, question in enumerate(sheet.items):
         if question.same is not None:
             continue
-        answer = ask(asked.names[question.a], asked.names[question.b])
+        answer = ask(sheet.names[question.a], sheet.names[question.b])
         if answer is None:
             break
-        asked.asked[number] = question._replace(same=answer)
-        asked.write(path)
+        sheet.items[number] = question._replace(same=answer)
+        sheet.write(path)
 
 
 def _prepare_questions(
-    asked: Questions, covering: Covering, num_questions: int, *, are_asked: bool
+    sheet: Questions, covering: Covering, num_questions: int, *, are_asked: bool
 ) -> None:
     """Draw what lacks of pairs in all and, where they ``are_asked`` now, of open ones. A warning where there are no
     more.
     """
-    lacking = num_questions - len(asked.asked)
+    lacking = num_questions - len(sheet.items)
     if are_asked:
-        lacking = max(QUESTIONS - len(asked.asked), num_questions - asked.num_open)
-    asked.draw(covering, max(0, lacking))
-    if are_asked and asked.num_open < num_questions:
+        lacking = max(QUESTIONS - len(sheet.items), num_questions - sheet.num_open)
+    sheet.draw(covering, max(0, lacking))
+    if are_asked and sheet.num_open < num_questions:
         warnings.warn(
-            f"{counted(asked.num_open, 'pair')} of images are left to ask about, not {num_questions}.",
+            f"{counted(sheet.num_open, 'pair')} of images are left to ask about, not {num_questions}.",
             stacklevel=3,
         )
 

@@ -46,26 +46,26 @@ class Question(NamedTuple):
 class Questions:
     """The pairs of a collection in their order, no pair twice."""
 
-    def __init__(self, names: Sequence[str], asked: Sequence[Question] = ()) -> None:
+    def __init__(self, names: Sequence[str], questions: Sequence[Question] = ()) -> None:
         self.names = names
-        self.asked = list(asked)
+        self.items = list(questions)
 
     def answers(self) -> list[Answer]:
         """All that were given."""
-        return [Answer(q.a, q.b, q.same) for q in self.asked if q.same is not None]
+        return [Answer(q.a, q.b, q.same) for q in self.items if q.same is not None]
 
     def random_answers(self) -> list[Answer]:
         """Those of pairs drawn at random from this collection."""
-        known = (q for q in self.asked if q.kind == "random")
+        known = (q for q in self.items if q.kind == "random")
         return [Answer(q.a, q.b, q.same) for q in known if q.same is not None]
 
     @property
     def num_open(self) -> int:
-        return sum(question.same is None for question in self.asked)
+        return sum(question.same is None for question in self.items)
 
     def draw(self, covering: Covering, number: int) -> int:
         """Add so many new pairs, as far as there are; returns how many."""
-        known = {question.pair for question in self.asked}
+        known = {question.pair for question in self.items}
         begun, fruitless, seed = len(known), 0, 0
         while len(known) - begun < number and fruitless < _FRUITLESS:
             before = len(known)
@@ -74,24 +74,24 @@ class Questions:
                     break
                 if frozenset((a, b)) not in known:
                     known.add(frozenset((a, b)))
-                    self.asked.append(Question(a, b, kind, None))
+                    self.items.append(Question(a, b, kind, None))
             fruitless = fruitless + 1 if len(known) == before else 0
             seed += _STRIDE
         return len(known) - begun
 
     def add(self, given: Sequence[Question]) -> None:
         """Answers of another file: of a pair that is asked here they are its answer, others are added."""
-        places = {question.pair: place for place, question in enumerate(self.asked)}
+        places = {question.pair: place for place, question in enumerate(self.items)}
         changed = 0
         for one in given:
             if one.pair not in places:
-                places[one.pair] = len(self.asked)
-                self.asked.append(one._replace(kind=GIVEN))
+                places[one.pair] = len(self.items)
+                self.items.append(one._replace(kind=GIVEN))
                 continue
-            ours = self.asked[places[one.pair]]
+            ours = self.items[places[one.pair]]
             if one.same is not None:
                 changed += ours.same is not None and ours.same != one.same
-                self.asked[places[one.pair]] = ours._replace(same=one.same)
+                self.items[places[one.pair]] = ours._replace(same=one.same)
         if changed:
             warnings.warn(
                 f"{counted(changed, 'pair')} had another answer before; that of the file counts.",
@@ -103,10 +103,10 @@ class Questions:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["a", "b", "kind", "same", "collection"])
         mark = _mark(self.names)
-        for a, b, kind, same in self.asked:
-            said = "" if same is None else "yes" if same else "no"
+        for a, b, kind, same in self.items:
+            answer = "" if same is None else "yes" if same else "no"
             drawn_from = "" if kind == GIVEN else mark
-            writer.writerow(csv_row([self.names[a], self.names[b], kind, said, drawn_from]))
+            writer.writerow(csv_row([self.names[a], self.names[b], kind, answer, drawn_from]))
         write_atomically(path, text.getvalue())
 
 
@@ -155,8 +155,8 @@ def _read(path: Path, names: Sequence[str], unmarked: str | None) -> tuple[list[
     kinds, marks = (table.columns.get(name, blank) for name in ("kind", "collection"))
     mark, num_gone = _mark(names), 0
     found: dict[frozenset[int], Question] = {}
-    for line, said in enumerate(table.columns["same"]):
-        same = read_mark(said, table.where(line), "same", ("same", "different"))
+    for line, answer in enumerate(table.columns["same"]):
+        same = read_mark(answer, table.where(line), "same", ("same", "different"))
         pair = [table.columns[side][line] for side in ("a", "b")]
         if lost := [name for name in pair if name not in row_of]:
             if strict:

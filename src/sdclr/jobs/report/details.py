@@ -167,10 +167,10 @@ def _own(run: Run, name: str, evaluated: Mapping[str, Any] | None = None) -> Map
         return {}
     differs = []
     for key, value in (evaluated or {}).items():
-        is_said = key in content
+        both_recorded = key in content
         if key == "test_contents":  # an earlier version did not write them
-            is_said = None not in (content.get(key), value)
-        if is_said and content[key] != value:
+            both_recorded = None not in (content.get(key), value)
+        if both_recorded and content[key] != value:
             differs.append(_OF_OTHERS[key])
     if differs:
         warnings.warn(
@@ -295,17 +295,17 @@ def _verdict(run: Run, examined: str, against: Mapping[str, Any]) -> tuple[str, 
     if against.get("without_labels") and not run.evaluated_protocols():
         return str(against["verdict"]), "open", str(against["next"])
     if run.evaluated_protocols():
-        asked = command("sdclr", "evaluate", run.folder, "--against", RIVALS)
+        advised = command("sdclr", "evaluate", run.folder, "--against", RIVALS)
         if _labels_came_later(run):
-            asked += " --labels FILE"
+            advised += " --labels FILE"
         return (
             "Whether pre-training paid is not known: the run was compared with nothing.",
             "open",
-            f"{asked} && {report_command(run)}",
+            f"{advised} && {report_command(run)}",
         )
-    asked = command("sdclr", "evaluate", run.folder, "--labels")
+    advised = command("sdclr", "evaluate", run.folder, "--labels")
     labels = "Whether the classes are told apart, nobody can say without labels; some hundred of them are enough."
-    return f"{examined} {labels}".lstrip(), "open", f"{asked} FILE"
+    return f"{examined} {labels}".lstrip(), "open", f"{advised} FILE"
 
 
 def _labels_came_later(run: Run) -> bool:

@@ -63,21 +63,21 @@ def _networks(settings: Sequence[Mapping[str, Any]]) -> str:
 
 def _how_tested(runs: Sequence[RunFolder]) -> str:
     """Sentences on labels that came later, and on accuracies without a test set."""
-    said: dict[str, None] = {}
+    sentences: dict[str, None] = {}
     for run in runs:
         if (labels := run.evaluation.labels) is not None:
             share = f"{labels.num_labelled:,} of {labels.num_images:,} images"
-            said[f" Labels: {labels.source}, {share}."] = None
+            sentences[f" Labels: {labels.source}, {share}."] = None
         if test := _test_set(run):
-            said[f" Test set: {test}."] = None
+            sentences[f" Test set: {test}."] = None
         if run.evaluation.tested_on == "cross-validation":
-            said[
+            sentences[
                 " Cross-validated: every labelled image is predicted once, by probes that were fitted on others; "
                 "pre-training has seen all of them, without labels."
             ] = None
         if (by := run.evaluation.kept_together) is not None:
-            said[f" No group of images ({by}) was both learned from and tested on."] = None
-    return "".join([*said, _precision(runs)])
+            sentences[f" No group of images ({by}) was both learned from and tested on."] = None
+    return "".join([*sentences, _precision(runs)])
 
 
 def _precision(runs: Sequence[RunFolder]) -> str:
@@ -125,7 +125,7 @@ def glance(arms: Sequence[Arm], comparisons: Sequence[Comparison]) -> Glance | N
     if len(runs) == 1:
         return None
     first = [c for c in comparisons if c.measure == "all" and c.probe == comparisons[0].probe]
-    said = [f"{c.arm} against {c.baseline}: {tables.comparison_text(c)}." for c in first]
+    sentences = [f"{c.arm} against {c.baseline}: {tables.comparison_text(c)}." for c in first]
     kinds = {_direction(c) for c in first}
     counts = runs[0].evaluation.train_counts
     seconds = sum(one.get("seconds") or 0.0 for run in runs for one in run.metrics)
@@ -152,7 +152,7 @@ def glance(arms: Sequence[Arm], comparisons: Sequence[Comparison]) -> Glance | N
     if len(kinds) == 1:
         kind = kinds.pop()
     return Glance(
-        f"By the {probe.lower()}, mean over all classes: {' '.join(said)}", kind, "", rows
+        f"By the {probe.lower()}, mean over all classes: {' '.join(sentences)}", kind, "", rows
     )
 
 

@@ -185,12 +185,12 @@ def _why_not_examined(run: Run, settings: Mapping[str, Any], why_missing: Mappin
     reason = why_missing.get("neighbours")  # which an examination brings
     if reason is None:
         return f"{run.folder} was not examined yet: {report_command(run)}"
-    said = f"{run.folder} was not examined: {' '.join(reason.split())}"
+    sentence = f"{run.folder} was not examined: {' '.join(reason.split())}"
     if settings.get("backbone.name") == "custom":
-        return f"{said} From Python: sdclr.examine({str(run.folder)!a}, network=...)"
+        return f"{sentence} From Python: sdclr.examine({str(run.folder)!a}, network=...)"
     if _lacks_code(settings):
-        return f"{said} Here: {report_command(run)}"
-    return f"{said} Where its images are: {report_command(run, more=['--data'])} PATH"
+        return f"{sentence} Here: {report_command(run)}"
+    return f"{sentence} Where its images are: {report_command(run, more=['--data'])} PATH"
 
 
 def _lacks_code(settings: Mapping[str, Any]) -> bool:
@@ -360,13 +360,13 @@ def _jpeg_of(run: Run, name: str) -> bytes | None:
 
 def _neighbours(pictures: _Pictures, row: Mapping[str, Any]) -> PictureRow | None:
     """An image and its neighbours, without those whose pictures are lost; None where its own is."""
-    asked = pictures.read(row["image"]["file"], row["image"]["path"])
+    image = pictures.read(row["image"]["file"], row["image"]["path"])
     found = [
         pictures.read(one["file"], one["path"], f"{one['similarity']:.2f}")
         for one in row["neighbours"]
     ]
     others = [picture for picture in found if picture is not None]
-    return None if asked is None else PictureRow([asked, *others])
+    return None if image is None else PictureRow([image, *others])
 
 
 def _pair(pictures: _Pictures, row: Mapping[str, Any]) -> PictureRow | None:

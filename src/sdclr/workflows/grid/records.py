@@ -164,7 +164,7 @@ class Records:
     """The records of a folder; those of other grids may lie there, too."""
 
     folder: Path
-    _said: set[str] = field(default_factory=set, compare=False)
+    _warned_of: set[str] = field(default_factory=set, compare=False)
     """Warnings, each of which is said once."""
 
     def path(self, cell: Cell, fingerprint: str) -> Path:
@@ -222,9 +222,9 @@ class Records:
             return found
         for path in sorted(self.folder.glob("*.json")):
             try:
-                with collected_warnings() as said:
+                with collected_warnings() as texts:
                     record = read_record(path)
-                for text in said:
+                for text in texts:
                     self._warn(f"{shown(path)}: {text}")
                 found[path] = current_fingerprint(record, probes), record
             except NoRecordError:
@@ -234,8 +234,8 @@ class Records:
         return found
 
     def _warn(self, text: str) -> None:
-        if text not in self._said:
-            self._said.add(text)
+        if text not in self._warned_of:
+            self._warned_of.add(text)
             warnings.warn(text, stacklevel=3)
 
     def write(self, cell: Cell, fingerprint: str, content: Mapping[str, Any]) -> None:
@@ -285,12 +285,12 @@ def read_record(path: Path) -> CellRecord:
 def _require_one_cell(record: CellRecord, path: Path) -> None:
     """DataError where a record says two things of its cell: it was changed by hand, or put together."""
     tested = record.evaluation.get("split") or {}
-    told = {
+    compared = {
         "seed": (record.seed, record.config.get("seed", record.seed)),
         "split": (record.split, tested.get("number", record.split)),
         "data": (record.data, tested.get("fingerprint", record.data)),
     }
-    for name, (here, there) in told.items():
+    for name, (here, there) in compared.items():
         if here != there:
             raise DataError(
                 f"{shown(path)} is damaged: it says {name} {shown(repr(here))}, and further in {shown(repr(there))}."

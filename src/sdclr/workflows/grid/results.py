@@ -16,11 +16,11 @@ from sdclr.mean_std import MeanStd
 from sdclr.presentation.grid import (
     MEASURES,
     ArmRow,
-    Asked,
     ComparedArm,
     GridReport,
     Interval,
     MiningCurve,
+    Question,
     Sweep,
     SweepPoint,
 )
@@ -145,12 +145,12 @@ def _csv_cell(title: str, record: CellRecord, probe: str, *, several: bool) -> d
     }
 
 
-def _asked(cells: GridCells, by_arm: _ByArm) -> Asked | None:
+def _asked(cells: GridCells, by_arm: _ByArm) -> Question | None:
     question = cells.grid.file.question
     if question is None:
         return None
     titles, compared = cells.grid.titles, cells.grid.compared
-    return Asked(
+    return Question(
         text=question.text,
         baseline=titles[question.baseline],
         probe=PROBES[question.probe].display_name.lower(),

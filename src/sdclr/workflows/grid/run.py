@@ -150,14 +150,14 @@ def carry_out_grid(
 
         by_name = {cell.run.folder.name: cell for cell in cells.cells}
 
-        def say(event: dict[str, Any]) -> None:
+        def emit(event: dict[str, Any]) -> None:
             cell = by_name[event["cell"]]
             if event["event"] == "done":
                 watcher.done(cell, event["seconds"])
             elif event["event"] == "failed":
                 watcher.failed(cell, event["reason"])
 
-        work(cells, say, progress if live else NoProgress(), download=download)
+        work(cells, emit, progress if live else NoProgress(), download=download)
     else:
         run_workers(
             cells,
@@ -193,11 +193,11 @@ class Shown(Watcher):
 
     def done(self, cell: Cell, seconds: float) -> None:
         self._new += 1
-        self._say(f"{cell.title}: done in {clock(seconds)}")
+        self._print(f"{cell.title}: done in {clock(seconds)}")
 
     def failed(self, cell: Cell, reason: str) -> None:
         self._failed += 1
-        self._say(one_line(f"{cell.title}: FAILED, {reason}"))
+        self._print(one_line(f"{cell.title}: FAILED, {reason}"))
 
     def warning(self, text: str) -> None:
         self._progress.print(one_line(f"warning: {text}"))
@@ -219,7 +219,7 @@ class Shown(Watcher):
         if self._all is not None:
             self._progress.finish(self._all)
 
-    def _say(self, words: str) -> None:
+    def _print(self, words: str) -> None:
         over, elapsed = self._done + self._new, time.monotonic() - self._began
         left = self._total - over - self._failed
         words = f"{words}; {over}/{self._total} done, {left} left"
@@ -288,8 +288,8 @@ def show_grid_plan(cells: GridCells, console: Console) -> None:
             console.print(Text(one_line(f"{cell.title}: failed, {reason}")), soft_wrap=True)
     totals: dict[State, int] = {state: list(states.values()).count(state) for state in STATES}
     found = [f"{count} {state} ({STATES[state]})" for state, count in totals.items() if count]
-    words_of_all = f"{counted(len(cells.wanted), 'run')} in {shown(cells.out)}: {', '.join(found)}."
-    console.print(Text(words_of_all), soft_wrap=True)
+    summary = f"{counted(len(cells.wanted), 'run')} in {shown(cells.out)}: {', '.join(found)}."
+    console.print(Text(summary), soft_wrap=True)
     for words in lone_pairs(cells):
         console.print(Text(words), soft_wrap=True)
 

@@ -16,22 +16,22 @@ from sdclr.workflows.grid.cells import GridCells
 from sdclr.workflows.grid.records import record_of
 from sdclr.workflows.matrix import Cell, complete
 
-Say = Callable[[dict[str, Any]], None]
+Emit = Callable[[dict[str, Any]], None]
 """Receives what happens: ``{"event": "started" | "done" | "failed" | "released", "cell": folder name, ...}``."""
 
 
-def work(cells: GridCells, say: Say, progress: AnyProgress, *, download: bool = False) -> None:
+def work(cells: GridCells, emit: Emit, progress: AnyProgress, *, download: bool = False) -> None:
     """Work on cells until nothing is left that this worker may do.
 
     A cell that another worker holds is left to it, and one that fails is written down and not tried again in this
     sitting. Raises Preempted after a signal: the cell at hand goes on where it stopped at the next start.
     """
     with stop_on_signal():
-        while _one_round(cells, say, progress, download=download):
+        while _one_round(cells, emit, progress, download=download):
             pass  # what another worker has let go of meanwhile
 
 
-def _one_round(cells: GridCells, say: Say, progress: AnyProgress, *, download: bool) -> bool:
+def _one_round(cells: GridCells, emit: Emit, progress: AnyProgress, *, download: bool) -> bool:
     """Whether something was done."""
     active = False
     for cell in cells.wanted:
@@ -41,27 +41,27 @@ def _one_round(cells: GridCells, say: Say, progress: AnyProgress, *, download: b
             # once more: another worker may have written it down just before it let go
             if ours and not cells.failures.has_now(cell):
                 active = True
-                _do(cells, cell, say, progress, download=download)
+                _do(cells, cell, emit, progress, download=download)
     return active
 
 
-def _do(cells: GridCells, cell: Cell, say: Say, progress: AnyProgress, *, download: bool) -> None:
+def _do(cells: GridCells, cell: Cell, emit: Emit, progress: AnyProgress, *, download: bool) -> None:
     name, began = cell.run.folder.name, time.monotonic()
-    say({"event": "started", "cell": name})
+    emit({"event": "started", "cell": name})
     try:
         _complete_and_record(cells, cell, progress, download=download)
     except (Preempted, Interrupted):
-        say({"event": "released", "cell": name})
+        emit({"event": "released", "cell": name})
         raise
     except Exception as error:  # of any kind: one run's error must not end the others
         detail = "" if isinstance(error, SdclrError) else traceback.format_exc()
         with contextlib.suppress(SdclrError, OSError):
             cells.failures.record(cell, type(error).__name__, str(error), detail)
-        say({"event": "failed", "cell": name, "reason": f"{type(error).__name__}: {error}"})
+        emit({"event": "failed", "cell": name, "reason": f"{type(error).__name__}: {error}"})
     else:
         with contextlib.suppress(OSError):
             cells.failures.forget(cell)
-        say({"event": "done", "cell": name, "seconds": time.monotonic() - began})
+        emit({"event": "done", "cell": name, "seconds": time.monotonic() - began})
 
 
 def _complete_and_record(

@@ -31,37 +31,37 @@ INTERVAL_SECONDS = 0.5
 """Between two words about how far a task is."""
 
 
-class SaidProgress(NoProgress):
+class EventProgress(NoProgress):
     """Progress as events; the one who started the worker shows it."""
 
-    def __init__(self, say: Any, *, detailed: bool) -> None:
-        self._say, self._detailed = say, detailed
+    def __init__(self, emit: Any, *, detailed: bool) -> None:
+        self._emit, self._detailed = emit, detailed
         self._tasks: list[dict[str, Any]] = []
-        self._said: list[float] = []
+        self._emitted_at: list[float] = []
 
     def add(self, description: str, total: int, unit: str = "steps", done: int = 0) -> int:
         task = {"task": len(self._tasks), "description": description, "total": total}
         self._tasks.append(task | {"unit": unit, "done": done, "note": None, "over": False})
-        self._said.append(-INTERVAL_SECONDS)
-        self._tell(len(self._tasks) - 1)
+        self._emitted_at.append(-INTERVAL_SECONDS)
+        self._emit_progress(len(self._tasks) - 1)
         return len(self._tasks) - 1
 
     def advance(self, task: int, amount: int = 1, note: str | None = None) -> None:
         ours = self._tasks[task]
         ours["done"] += amount
         ours["note"] = ours["note"] if note is None else note
-        if time.monotonic() - self._said[task] >= INTERVAL_SECONDS:
-            self._tell(task)
+        if time.monotonic() - self._emitted_at[task] >= INTERVAL_SECONDS:
+            self._emit_progress(task)
 
     def finish(self, task: int, note: str | None = None) -> None:
         ours = self._tasks[task]
         ours["over"], ours["note"] = True, ours["note"] if note is None else note
-        self._tell(task)
+        self._emit_progress(task)
 
-    def _tell(self, task: int) -> None:
-        self._said[task] = time.monotonic()
+    def _emit_progress(self, task: int) -> None:
+        self._emitted_at[task] = time.monotonic()
         if self._detailed:
-            self._say({"event": "progress", **self._tasks[task]})
+            self._emit({"event": "progress", **self._tasks[task]})
 
 
 def main() -> int:
@@ -71,13 +71,13 @@ def main() -> int:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     lock = threading.Lock()
 
-    def say(event: dict[str, Any]) -> None:
+    def emit(event: dict[str, Any]) -> None:
         with lock:
             events.write(json.dumps(event) + "\n")
             events.flush()
 
     def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-        say({"event": "warning", "text": str(message)})
+        emit({"event": "warning", "text": str(message)})
 
     warnings.showwarning = show_warning
     job = json.loads(sys.stdin.readline())
@@ -94,8 +94,8 @@ def main() -> int:
     cells = GridCells(grid, Path(job["out"]), records, job["only"], job["sitting"])
     cells.read_records()
     try:
-        progress = SaidProgress(say, detailed=bool(job["detailed"]))
-        work(cells, say, progress, download=bool(job["download"]))
+        progress = EventProgress(emit, detailed=bool(job["detailed"]))
+        work(cells, emit, progress, download=bool(job["download"]))
     except (Preempted, Interrupted) as stopped:
         return stopped.exit_code
     except BrokenPipeError:  # nobody listens any more

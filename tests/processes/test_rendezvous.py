@@ -7,11 +7,11 @@ import socket
 import pytest
 
 from sdclr.errors import DistributedError
-from sdclr.processes import meeting
+from sdclr.processes import rendezvous
 
 
 def test_the_store_listens_at_its_address_alone() -> None:
-    descriptor = meeting._listen("127.0.0.1", 0)
+    descriptor = rendezvous._listen("127.0.0.1", 0)
     assert descriptor is not None
     with socket.socket(fileno=descriptor) as listening:
         host, port = listening.getsockname()
@@ -19,13 +19,13 @@ def test_the_store_listens_at_its_address_alone() -> None:
         with pytest.raises(
             DistributedError, match=f"port {port} at 127.0.0.1 cannot be used.*another MASTER_PORT"
         ):
-            meeting._listen("127.0.0.1", port)
+            rendezvous._listen("127.0.0.1", port)
 
 
 def test_an_address_of_no_interface_is_warned_of() -> None:
     with pytest.warns(
         UserWarning, match="no interface of this machine has the address MASTER_ADDR=192.0.2.1"
     ):
-        assert meeting._listen("192.0.2.1", 0) is None
+        assert rendezvous._listen("192.0.2.1", 0) is None
     with pytest.raises(DistributedError, match="names no machine"):
-        meeting._listen("no.such.machine.invalid", 0)
+        rendezvous._listen("no.such.machine.invalid", 0)

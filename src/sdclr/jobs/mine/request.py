@@ -17,7 +17,7 @@ from sdclr.outside import is_outside
 
 
 @dataclass(frozen=True)
-class Asked:
+class MineRequest:
     """What the ranking is asked for."""
 
     score: str
@@ -34,9 +34,9 @@ class Asked:
         """For mine.json."""
         facts = {"score": self.score, "scores": list(self.scores), "like": list(self.like)}
         paths = {"feedback": self.feedback, "against": self.against}
-        said = {name: None if path is None else str(path) for name, path in paths.items()}
+        path_texts = {name: None if path is None else str(path) for name, path in paths.items()}
         chosen = {"top": self.top, "order": self.order, "map": self.map}
-        return {**facts, **said, **chosen, "exact_up_to": self.exact_up_to}
+        return {**facts, **path_texts, **chosen, "exact_up_to": self.exact_up_to}
 
 
 def known_score(name: str) -> str:
@@ -44,26 +44,26 @@ def known_score(name: str) -> str:
     return load_score(name).name if is_outside(name) else SCORES.require(name).name
 
 
-def require_possible(data: DataConfig, asked: Asked, *, has_records: bool) -> None:
+def require_possible(data: DataConfig, request: MineRequest, *, has_records: bool) -> None:
     """ConfigError or DataError for what cannot be done with these images."""
-    check_order(asked.order)
-    checked_map(asked.map)
+    check_order(request.order)
+    checked_map(request.map)
     if data.store is not None:
         raise ConfigError(
             "data.store saves decoding when images are seen again; mine sees each once. Leave it out."
         )
-    if asked.like and asked.feedback is not None:
+    if request.like and request.feedback is not None:
         raise ConfigError("--like and --feedback are two rankings; give one of them.")
-    if asked.feedback is not None:
-        read_marks(asked.feedback)  # a word that is no mark is said before images are looked at
-    for name in (asked.score, *asked.scores):
+    if request.feedback is not None:
+        read_marks(request.feedback)  # a word that is no mark is said before images are looked at
+    for name in (request.score, *request.scores):
         known = {"features", *(("losses", "masses") if has_records else ())}
         if lacking := [need for need in SCORES[name].needs if need not in known]:
             raise DataError(
                 f"the score {name} needs {' and '.join(lacking)}, which are not given: mining knows features, and "
                 "losses and masses of the own images of a run that was trained with record_images=true."
             )
-    if asked.top < 1:
-        raise ConfigError(f"--top must be 1 or more, got {asked.top}.")
-    if asked.exact_up_to < 0:
-        raise ConfigError(f"--exact-up-to must be 0 or more, got {asked.exact_up_to}.")
+    if request.top < 1:
+        raise ConfigError(f"--top must be 1 or more, got {request.top}.")
+    if request.exact_up_to < 0:
+        raise ConfigError(f"--exact-up-to must be 0 or more, got {request.exact_up_to}.")
