@@ -50,6 +50,10 @@ class NoLabelsError(DataError):
     """There are images, but no labels of them."""
 
 
+class ChangedDataError(DataError):
+    """A file was written or replaced while it was read; no single image in it is at fault."""
+
+
 class MissingInputError(SdclrError):
     exit_code = 66
 

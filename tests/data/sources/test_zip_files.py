@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import struct
 import zipfile
@@ -15,12 +16,13 @@ from image_folder_stand_in import COUNTS, make_folder
 from sdclr.data import Data, DataConfig, build_data
 from sdclr.data.collections.contents import read_contents
 from sdclr.data.collections.duplicates import duplicates
+from sdclr.data.collections.image_files import ImageFiles
 from sdclr.data.collections.image_store import build_store
 from sdclr.data.decoding import decode as decode_module
 from sdclr.data.decoding import decoding_budget
 from sdclr.data.sources import zip_files
 from sdclr.data.views.parameters import ViewSpec
-from sdclr.errors import ConfigError, DataError, MissingInputError
+from sdclr.errors import ChangedDataError, ConfigError, DataError, MissingInputError
 
 METHODS = {"stored": zipfile.ZIP_STORED, "packed": zipfile.ZIP_DEFLATED}
 
@@ -250,3 +252,16 @@ def test_a_zip_of_nothing_an_absent_one_and_a_root_are_refused(
         load(tmp_path / "absent.zip")
     with pytest.raises(ConfigError, match=r"data\.root=.* not for a zip"):
         load(write_zip(tmp_path / "q.zip", photos), root=str(tmp_path))
+
+
+def test_a_zip_that_is_replaced_while_it_is_read_gives_no_image_of_another_name(
+    photos: Path, tmp_path: Path
+) -> None:
+    file = write_zip(tmp_path / "p.zip", photos)
+    images = load(file).train
+    assert isinstance(images, ImageFiles)
+    before = file.stat()
+    os.replace(write_zip(tmp_path / "q.zip", photos, zipfile.ZIP_STORED), file)
+    os.utime(file, ns=(0, before.st_mtime_ns + 1_000_000))
+    with pytest.raises(ChangedDataError, match=r"p\.zip was written or replaced after its members"):
+        images.picture(0)

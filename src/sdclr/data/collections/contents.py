@@ -21,7 +21,7 @@ from sdclr.data.collections.image_files import ImageFiles
 from sdclr.data.decoding.decode import Member, Source, open_bytes, printable, state_of
 from sdclr.data.look_ahead import in_pieces
 from sdclr.data.splits import Positions
-from sdclr.errors import ConfigError, DataError, RemoteError, SdclrError
+from sdclr.errors import ChangedDataError, ConfigError, DataError, RemoteError, SdclrError
 from sdclr.safe_text import command, counted
 from sdclr.storage.durable_files import write_atomically
 
@@ -78,7 +78,7 @@ def _content(source: Source, path: str, recorded: Content | None) -> Content:
         if recorded is not None and (recorded.size, recorded.mtime_ns) == (size, changed):
             return recorded
         return Content(path, _digest(source, size), size, changed)
-    except RemoteError:  # that a server does not answer is not to be recorded
+    except (RemoteError, ChangedDataError):  # neither says anything about the image
         raise
     except (OSError, SdclrError):
         return Content(path, ABSENT, 0, 0)

@@ -35,7 +35,7 @@ from sdclr.data.decoding.decode import (
 )
 from sdclr.data.look_ahead import in_pieces
 from sdclr.data.splits import Positions
-from sdclr.errors import DataError, MissingInputError, RemoteError, SdclrError
+from sdclr.errors import ChangedDataError, DataError, MissingInputError, RemoteError, SdclrError
 from sdclr.planes import cut_out
 from sdclr.stills import Picture
 
@@ -272,7 +272,8 @@ class ImageFiles(OpenedPictures):
             for row in rows:
                 try:
                     sizes[row] = measure(row)
-                except RemoteError:  # no image is bad because its server does not answer
+                # no image is bad because its server does not answer, or its archive was replaced
+                except (RemoteError, ChangedDataError):
                     raise
                 except SdclrError as error:
                     failures[row] = error

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sdclr.addresses import Address, Place
-from sdclr.data.decoding.decode import Member
+from sdclr.data.decoding.decode import FileState, Member
 from sdclr.data.remote.ranges import Version
 from sdclr.data.splits import Positions
 
@@ -29,7 +29,9 @@ class Members:
     packed: Positions | None = None
     """int64 [N], the bytes that each takes where it is packed (deflate), -1 where it is not; None: none is."""
     versions: tuple[Version, ...] | None = None
-    """[S], the state in which each was found, where they lie at addresses."""
+    """[S], the state in which each was found, where they are at addresses."""
+    states: tuple[FileState, ...] | None = None
+    """[S], the state in which each was found, where they are on this machine."""
 
     def at(self, positions: Positions) -> Members:
         packed = None if self.packed is None else self.packed[positions]
@@ -40,10 +42,12 @@ class Members:
             self.size[positions],
             packed,
             self.versions,
+            self.states,
         )
 
     def member(self, root: Place, position: int, name: str) -> Member:
-        shard = self.shards[int(self.shard[position])]
+        number = int(self.shard[position])
+        shard = self.shards[number]
         own = name.removeprefix(f"{shard}/")
         packed = -1 if self.packed is None else int(self.packed[position])
         start, size = int(self.start[position]), int(self.size[position])
@@ -53,5 +57,6 @@ class Members:
             size,
             own,
             packed if packed >= 0 else None,
-            None if self.versions is None else self.versions[int(self.shard[position])],
+            None if self.versions is None else self.versions[number],
+            None if self.states is None else self.states[number],
         )

@@ -54,7 +54,7 @@ from sdclr.data.decoding.npy_files import npy_array, npy_shape
 from sdclr.data.decoding.png_files import open_png
 from sdclr.data.remote.members import RemoteMember
 from sdclr.data.remote.ranges import Version
-from sdclr.errors import DataError, MissingInputError, SdclrError
+from sdclr.errors import ChangedDataError, DataError, MissingInputError, SdclrError
 from sdclr.planes import (
     DEEPEST_GREYS,
     ArrayPicture,
@@ -95,6 +95,19 @@ _QUARTER_TURNS = (5, 6, 7, 8)
 """The values of EXIF's orientation that exchange height and width."""
 
 
+class FileState(NamedTuple):
+    """What tells that a file is still the same, without reading it."""
+
+    size: int
+    """In bytes."""
+    changed_ns: int
+    """When it was last written."""
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> FileState:
+        return cls(status.st_size, status.st_mtime_ns)
+
+
 class Member(NamedTuple):
     """An image file that is a part of a larger file, such as a tar shard or a zip."""
 
@@ -108,6 +121,8 @@ class Member(NamedTuple):
     """How many bytes it takes there, if it is packed (deflate)."""
     version: Version | None = None
     """Where ``file`` is an address, the state in which the member was found."""
+    state: FileState | None = None
+    """Where ``file`` is on this machine, the state in which the member was found."""
 
 
 Source = Path | str | Member
@@ -251,15 +266,6 @@ def require_file(source: Source) -> os.stat_result:
     return state
 
 
-class FileState(NamedTuple):
-    """What tells that a file is still the same, without reading it."""
-
-    size: int
-    """In bytes."""
-    changed_ns: int
-    """When it was last written."""
-
-
 def state_of(source: Source) -> FileState:
     """Of a file; of a member, that of the file it is a part of. Raises as :func:`require_file` does.
 
@@ -267,8 +273,7 @@ def state_of(source: Source) -> FileState:
     """
     if isinstance(source, Member) and source.version is not None:
         return FileState(source.version.size, source.version.number)
-    state = require_file(source)
-    return FileState(state.st_size, state.st_mtime_ns)
+    return FileState.of(require_file(source))
 
 
 def size_in_bytes(source: Source) -> int:
@@ -278,7 +283,9 @@ def size_in_bytes(source: Source) -> int:
 
 @contextlib.contextmanager
 def open_bytes(source: Source, *, head: bool = False) -> Iterator[io.BufferedReader[Any]]:
-    """The bytes of one image file, for reading. DataError for a member that goes beyond the end of its file.
+    """The bytes of one image file, for reading.
+
+    Raises ChangedDataError for a member of a file that was written or replaced since its members were listed.
 
     ``head``: perhaps its header alone will be read, which is worth knowing where it lies on another machine.
     """
@@ -292,10 +299,11 @@ def open_bytes(source: Source, *, head: bool = False) -> Iterator[io.BufferedRea
             yield file
         return
     with open(source.file, "rb", buffering=0) as whole:
-        size = source.size if source.packed is None else source.packed
-        if os.fstat(whole.fileno()).st_size < source.start + size:
-            raise DataError(
-                f"image {printable(source)} is cut off: {printable(source.file)} ends before it does."
+        state = FileState.of(os.fstat(whole.fileno()))
+        if source.state is not None and state != source.state:
+            raise ChangedDataError(
+                f"{printable(source.file)} was written or replaced after its members were listed, so that other images "
+                "may be in their places. Leave it alone while it is read, and give the command again."
             )
         if source.packed is not None:
             yield io.BufferedReader(io.BytesIO(_unpacked(source, whole.fileno())))

@@ -26,7 +26,7 @@ from sdclr.addresses import Address, Place
 from sdclr.any_progress import late_task
 from sdclr.data.collections.members import Members
 from sdclr.data.collections.packed_names import PackedNames, packed, starts_of
-from sdclr.data.decoding.decode import printable
+from sdclr.data.decoding.decode import FileState, printable
 from sdclr.data.look_ahead import in_pieces
 from sdclr.data.remote.limits import INDEX_CONNECTIONS, require_valid
 from sdclr.data.remote.ranges import Version, version_of
@@ -103,10 +103,11 @@ def read_shards(
         raise DataError(f"shard {printable(repeated[0])} is named twice.")
     unwanted = unwanted or Exclusion()
     versions: tuple[Version, ...] | None = None
+    states: tuple[FileState, ...] | None = None
     if isinstance(root, Address):
         found, versions = _images_at(root, shards, unwanted, also)
     else:
-        found = _images_on_disk(root, shards, unwanted, also)
+        found, states = _images_on_disk(root, shards, unwanted, also)
     unused = Unused()
     for one in found:
         unused.add(one.unused)
@@ -117,7 +118,8 @@ def read_shards(
         )
     joined = _joined(shards, found)
     return joined._replace(
-        members=replace(joined.members, versions=versions), remarks=unused.remarks()
+        members=replace(joined.members, versions=versions, states=states),
+        remarks=unused.remarks(),
     )
 
 
@@ -211,11 +213,12 @@ def _labels(
 
 def _images_on_disk(
     root: Path, shards: list[str], unwanted: Exclusion, also: tuple[str, ...]
-) -> list[_ShardImages]:
-    """The images of each shard of a folder, one after the other."""
+) -> tuple[list[_ShardImages], tuple[FileState, ...]]:
+    """The images of each shard of a folder, one after the other, and the state of each before it was read."""
     for shard in shards:
         _require_shard(root / shard)
-    sizes = {shard: (root / shard).stat().st_size for shard in shards}
+    states = [FileState.of((root / shard).stat()) for shard in shards]
+    sizes = {shard: state.size for shard, state in zip(shards, states, strict=True)}
     found: list[_ShardImages] = []
     with headers_read(f"reading the headers of {len(shards)} shards", sizes) as reach:
         for shard in shards:
@@ -229,7 +232,7 @@ def _images_on_disk(
                     f"shard {printable(path)} cannot be read: {error.strerror}."
                 ) from None
             reach(shard, sizes[shard])
-    return found
+    return found, tuple(states)
 
 
 def _with_progress(members: Iterable[ShardMember], reached: Reached) -> Iterator[ShardMember]:

@@ -20,7 +20,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from sdclr.data.collections.members import Members
-from sdclr.data.decoding.decode import printable
+from sdclr.data.decoding.decode import FileState, printable
 from sdclr.data.sources.exclusion import Exclusion, is_hidden, is_in_service_folder
 from sdclr.data.sources.listing import IMAGE_SUFFIXES, OTHER_PICTURES, other_pictures
 from sdclr.errors import DataError, MissingInputError
@@ -61,6 +61,7 @@ def read_zip(
     pictures: Counter[str] = Counter()
     try:
         with path.open("rb") as file:
+            state = FileState.of(os.fstat(file.fileno()))
             _require_small_directory(file)
             with zipfile.ZipFile(file) as archive:
                 chosen = _images(archive, path, unwanted or Exclusion(), counts, pictures, also)
@@ -94,6 +95,7 @@ def read_zip(
             np.array([places[name].start for name in names], dtype=np.int64),
             np.array([chosen[name].file_size for name in names], dtype=np.int64),
             np.array([places[name].packed for name in names], dtype=np.int64),
+            states=(state,),
         ),
         f"{path.name}/{inside}",
         remarks,
