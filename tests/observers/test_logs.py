@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import shutil
 import struct
 import warnings
 from collections.abc import Iterator
@@ -205,6 +206,64 @@ def test_mlflow_keeps_settings_and_points_in_sqlite_and_goes_on_with_a_run(
     assert run.data.params["backbone.width"] == "2"
     for name in ("loss", "health_rank", "untrained_rank", "mask_churn"):
         assert points[name] == expected(lines, name)
+
+
+@pytest.mark.tools
+@pytest.mark.usefixtures("quiet")
+def test_another_training_at_the_same_place_is_another_run_of_mlflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs("mlflow")
+    from mlflow import MlflowClient
+
+    uri, out = f"sqlite:///{tmp_path / 'all.db'}", tmp_path / "x"
+    with monkeypatch.context() as patch:
+        patch_steps(patch, interrupting(4))
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(config(), out, observers=[MLflowLog(uri)])
+    shutil.rmtree(out)
+    run = pretrain(config().with_values({"seed": 11}), out, observers=[MLflowLog(uri)])
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("sdclr")
+    assert experiment is not None
+    found = {one.data.params["seed"]: one for one in client.search_runs([experiment.experiment_id])}
+    assert {seed: one.info.status for seed, one in found.items()} == {
+        "10": "RUNNING",
+        "11": "FINISHED",
+    }
+    points = client.get_metric_history(found["11"].info.run_id, "loss")
+    assert [(one.step, one.value) for one in points] == expected(run.metrics(), "loss")
+
+
+@pytest.mark.tools
+@pytest.mark.usefixtures("quiet")
+def test_a_run_that_has_moved_continues_its_run_of_mlflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs("mlflow")
+    uri = f"sqlite:///{tmp_path / 'all.db'}"
+    with monkeypatch.context() as patch:
+        patch_steps(patch, interrupting(4))
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(config(), tmp_path / "x", observers=[MLflowLog(uri)])
+    (tmp_path / "x").rename(tmp_path / "y")
+    lines = resume(tmp_path / "y", observers=[MLflowLog(uri)]).metrics()
+    run, points = mlflow_points(uri)  # one run
+    assert run.info.status == "FINISHED"
+    assert points["loss"] == expected(lines, "loss")
+
+
+@pytest.mark.tools
+@pytest.mark.usefixtures("quiet")
+def test_mlflow_keeps_its_file_in_a_folder_with_signs_of_addresses(tmp_path: Path) -> None:
+    needs("mlflow")
+    out = tmp_path / "lr%41 'a' ?b#c"
+    run = pretrain(config(), out, observers=[MLflowLog()])
+    assert (out / "mlflow.db").is_file()
+    assert [path.name for path in tmp_path.iterdir() if path.name != "wandb-own"] == [out.name]
+    (tmp_path / "copy.db").write_bytes((out / "mlflow.db").read_bytes())
+    found = mlflow_points(f"sqlite:///{tmp_path / 'copy.db'}")[1]["loss"]
+    assert found == expected(run.metrics(), "loss")
 
 
 @pytest.mark.tools

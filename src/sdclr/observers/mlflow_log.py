@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
 from pathlib import Path
 from typing import Any
 
+from sdclr.observers.log_ids import record_id, recorded_id
 from sdclr.observers.logged_values import finite, flat, folder_of, require_package
 from sdclr.observers.observer import EpochDone, Observer, TrainingBegins
 
@@ -22,8 +24,8 @@ class MLflowLog(Observer):
 
     ``tracking_uri``: a server or a data base; None: what the variable MLFLOW_TRACKING_URI says, else
     RUN/mlflow.db, which ``mlflow ui --backend-store-uri sqlite:///RUN/mlflow.db`` shows.
-    ``experiment``: where it belongs. A run that goes on is the MLflow run that it was. Raises
-    ConfigError where the package is not installed.
+    ``experiment``: where it belongs. A run that is resumed continues its MLflow run, whose id is in
+    RUN/logs.json. Raises ConfigError where the package is not installed.
 
     >>> log = MLflowLog("sqlite:///all-runs.db")  # doctest: +SKIP
     >>> sdclr.pretrain(config, "runs/x", observers=[log])  # doctest: +SKIP
@@ -38,12 +40,18 @@ class MLflowLog(Observer):
     def on_begin(self, begins: TrainingBegins) -> None:
         from mlflow import MlflowClient
 
-        own = f"sqlite:///{os.path.abspath(folder_of(begins, 'mlflow.db', None))}"
-        uri = self._uri or os.environ.get("MLFLOW_TRACKING_URI") or own
-        self._client = MlflowClient(tracking_uri=uri)
-        place = os.path.abspath(begins.folder or ".")
-        experiment = self._experiment_id(Path(place))
-        self._run = self._earlier(experiment, place) or self._new(experiment, place, begins)
+        uri = self._uri or os.environ.get("MLFLOW_TRACKING_URI")
+        if uri is None:
+            self._client = _in_file(os.path.abspath(folder_of(begins, "mlflow.db", None)))
+        else:
+            self._client = MlflowClient(tracking_uri=uri)
+        earlier = self._earlier(recorded_id(begins.folder, "mlflow"))
+        if earlier is None:
+            place = os.path.abspath(begins.folder or ".")
+            self._run = self._new(self._experiment_id(Path(place)), place, begins)
+            record_id(begins.folder, "mlflow", self._run)
+        else:
+            self._run = earlier
 
     def on_epoch(self, done: EpochDone) -> None:
         from mlflow.entities import Metric
@@ -67,12 +75,17 @@ class MLflowLog(Observer):
             )
         )
 
-    def _earlier(self, experiment: str, place: str) -> str | None:
-        """The MLflow run of the same run folder that has not ended."""
-        for run in self._client.search_runs([experiment], "attributes.status = 'RUNNING'"):
-            if run.data.tags.get(_FOLDER_TAG) == place:
-                return str(run.info.run_id)
-        return None
+    def _earlier(self, recorded: str | None) -> str | None:
+        """The MLflow run that this training has begun, where it has not ended; None: it belongs to another server."""
+        from mlflow.exceptions import MlflowException
+
+        if recorded is None:
+            return None
+        try:
+            run = self._client.get_run(recorded)
+        except MlflowException:
+            return None
+        return recorded if run.info.status == "RUNNING" else None
 
     def _new(self, experiment: str, place: str, begins: TrainingBegins) -> str:
         from mlflow.entities import Param
@@ -87,3 +100,16 @@ class MLflowLog(Observer):
         for first in range(0, len(params), _AT_ONCE):
             self._client.log_batch(run, params=params[first : first + _AT_ONCE])
         return str(run)
+
+
+def _in_file(path: str) -> Any:
+    """A client of an SQLite file. MLflow decodes its address, in which % ? and # have a meaning."""
+    from mlflow import MlflowClient
+
+    address = re.sub("[%?#]", lambda sign: f"%{ord(sign[0]):02X}", path)
+    client = MlflowClient(tracking_uri=f"sqlite:///{address}")
+    if address != path:
+        # it also makes the folder that the address names as it is written
+        with contextlib.suppress(OSError):
+            os.removedirs(os.path.dirname(address))
+    return client
