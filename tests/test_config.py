@@ -168,6 +168,11 @@ def test_a_word_of_a_command_line_is_told_by_its_setting(word: str, setting: str
     assert setting_meant(PretrainConfig, word) == setting
 
 
+def test_a_path_that_is_no_text_is_refused_by_its_setting() -> None:
+    with pytest.raises(ConfigError, match=r"^data\.path must be text in UTF-8"):
+        recipe("cifar10_lt_sdclr").with_values({"data.path": "photos \udcff"})
+
+
 def test_paths_and_numpys_numbers_are_plain_values(tmp_path: Path) -> None:
     given = {"data.path": tmp_path, "epochs": np.int64(3), "method.prune_ratio": np.float32(0.5)}
     found = recipe("cifar10_lt_sdclr").with_values(given)

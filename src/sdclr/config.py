@@ -12,7 +12,7 @@ import os
 import re
 import types
 import typing
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
@@ -74,6 +74,10 @@ class Section(BaseModel):
                 json.dumps(values, default=_plain), context={_FOREIGN: foreign}
             )
         except ValidationError as error:
+            if names := list(_not_text(values)):
+                raise ConfigError(
+                    f"{names[0]} must be text in UTF-8, and has bytes that are none. Rename the file or folder."
+                ) from None
             # a default that waits for another field is no mistake of its own
             mistakes = [e for e in error.errors() if e["type"] != "default_factory_not_called"]
             raise ConfigError("\n".join(_explanations(cls, mistakes))) from None
@@ -480,6 +484,21 @@ def _section_with(model: type[BaseModel], word: str) -> str | None:
         if any(word in one.model_fields for one in _sections_of(field)):
             return section
     return None
+
+
+def _not_text(values: object, name: str = "") -> Iterator[str]:
+    """The dotted names of what no JSON text can hold: paths with bytes that are no UTF-8."""
+    if isinstance(values, Mapping):
+        for key, value in values.items():
+            yield from _not_text(value, f"{name}.{key}" if name else str(key))
+    elif isinstance(values, list | tuple):
+        for value in values:
+            yield from _not_text(value, name)
+    elif isinstance(values, str | os.PathLike):
+        try:
+            str(values).encode()
+        except UnicodeEncodeError:
+            yield name
 
 
 def _explanations(model: type[BaseModel], mistakes: Sequence[Any]) -> list[str]:

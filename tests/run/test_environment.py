@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import sys
 
 import pytest
 
@@ -22,6 +23,13 @@ def test_the_environment_names_versions_and_device() -> None:
         "world_size",
     } <= facts.keys()
     assert facts["device"] == "CPU: test"
+
+
+def test_the_command_is_one_that_a_shell_reads_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["sdclr", "embed", "a b", "--out", "it's \udcff.npz"])
+    found = environment("cpu")["command"]
+    assert found == "sdclr embed 'a b' --out $'it\\'s \\xff.npz'"
+    assert found.isascii()
 
 
 def test_a_copy_of_the_source_that_is_not_installed_knows_its_version(

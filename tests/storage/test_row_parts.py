@@ -47,6 +47,13 @@ def test_rows_of_any_type_come_back_in_order_and_whole(tmp_path: Path) -> None:
     assert not (tmp_path / "parts").exists()
 
 
+def test_a_folder_may_have_bytes_that_are_no_text(tmp_path: Path) -> None:
+    parts = RowParts(tmp_path / "parts \udcff", "one")
+    assert parts.open(4) == 0
+    parts.append(rows(0, 4))
+    assert RowParts(tmp_path / "parts \udcff", "one").open(4) == 4
+
+
 def test_half_of_a_part_counts_for_nothing(tmp_path: Path) -> None:
     parts = RowParts(tmp_path / "parts", "one")
     parts.open(8)

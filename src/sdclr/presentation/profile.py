@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sdclr.safe_text import command, counted
@@ -91,7 +92,7 @@ class CollectionProfile:
         """What can be said of the number of kinds, one sentence."""
         ends = f"{_number(self.modes.low)} and {_number(self.modes.high)}"
         answers = counted(self.num_answers, "answer")
-        ask = command("sdclr", "profile", self.folder, "--ask", 50)
+        ask = command("sdclr", "profile", Path(self.folder), "--ask", 50)
         if self.radius_by == "all same" and self.modes.high <= 1:
             return (
                 f"All {answers} say same, and no two images are farther apart than these pairs: one kind of images, as "

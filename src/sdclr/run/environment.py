@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sdclr.addresses import redacted
+from sdclr.safe_text import command
 
 
 def environment(device: str, world_size: int = 1) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def environment(device: str, world_size: int = 1) -> dict[str, Any]:
         "python": platform.python_version(),
         "device": device,
         "world_size": world_size,
-        "command": shlex.join([_program(), *map(redacted, sys.argv[1:])]),
+        "command": command(_program(), *map(redacted, sys.argv[1:])),
         "commit": _commit(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }

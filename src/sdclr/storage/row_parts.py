@@ -94,7 +94,9 @@ class RowParts:
         self.stamp = f"{identity} {self._digest}".rstrip()
         """Of what is computed, and of which rows."""
         self._team = team if team is not None and team.size > 1 else None
-        self._key = f"rows/{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}"
+        self._key = (
+            f"rows/{hashlib.sha256(str(folder).encode(errors='surrogatepass')).hexdigest()[:16]}"
+        )
 
     @staticmethod
     def beside(out: Path) -> Path:

@@ -14,6 +14,7 @@ from sdclr.evaluation.rarity.maps import checked_map
 from sdclr.jobs.mine.marks import read_marks
 from sdclr.jobs.mine.ranking import Order, check_order
 from sdclr.outside import is_outside
+from sdclr.safe_text import as_text
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,9 @@ class MineRequest:
         """For mine.json."""
         facts = {"score": self.score, "scores": list(self.scores), "like": list(self.like)}
         paths = {"feedback": self.feedback, "against": self.against}
-        path_texts = {name: None if path is None else str(path) for name, path in paths.items()}
+        path_texts = {
+            name: None if path is None else as_text(str(path)) for name, path in paths.items()
+        }
         chosen = {"top": self.top, "order": self.order, "map": self.map}
         return {**facts, **path_texts, **chosen, "exact_up_to": self.exact_up_to}
 

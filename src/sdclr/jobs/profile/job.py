@@ -98,7 +98,7 @@ def profile(
             _ask(sheet, ask, path)
         sheet.write(path)
         modes = collection_modes(covering, sheet.answers(), sheet.random_answers())
-        found = _profile(mined, covering, modes, shown(folder))
+        found = _profile(mined, covering, modes, str(folder))
         pictures = _pictures(mined.root, [*found.largest, *found.rarest])
         content = {**found.to_dict(), "backbone": _backbone(folder), "pictures": pictures}
         if covering.approximation is not None:

@@ -188,4 +188,4 @@ def _read(path: Path, names: Sequence[str], unmarked: str | None) -> tuple[list[
 
 def _mark(names: Sequence[str]) -> str:
     """8 hex digits: equal for a collection of the same names."""
-    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
+    return hashlib.sha256("\n".join(names).encode(errors="surrogatepass")).hexdigest()[:8]
