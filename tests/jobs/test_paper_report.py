@@ -131,7 +131,15 @@ def test_every_split_has_its_row_and_its_seeds_are_averaged(golden: Path, tmp_pa
     counts, accuracy = golden_table["counts"][0], golden_table["classwise_acc_percent"][0]
     again = write_run(tmp_path / "again", counts, [a / 2 for a in accuracy], split=1, seed=11)
     splits = rows(build_paper_table([*runs, again]), "split")
-    assert [row.label for row in splits] == [f"split {n}" for n in range(1, 6)]
+    assert [row.label for row in splits] == [
+        "split 1, 2 seeds",
+        *(f"split {n}" for n in range(2, 6)),
+    ]
+    assert [row.num_runs for row in splits] == [2, 1, 1, 1, 1]
+    table = build_paper_table([*runs, again])
+    assert any("Not every split has as many seeds" in note for note in table.notes)
+    (mean,) = rows(table, "mean")
+    assert mean.num_runs == 6
     assert splits[0].values["all"].mean == pytest.approx(0.75 * golden_table["acc"][0] / 100)
     for number, row in enumerate(splits[1:], start=1):
         assert row.values["few"].mean == pytest.approx(golden_table["few"][number] / 100)

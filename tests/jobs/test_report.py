@@ -230,6 +230,43 @@ def test_seeds_of_one_split_are_averaged_before_the_splits(tmp_path: Path) -> No
     assert row.values["all"].std == pytest.approx(0.2)
 
 
+def test_a_run_without_a_probe_is_named_and_the_others_are_shown(two_arms: list[Path]) -> None:
+    file = two_arms[2] / "evaluation/cached.json"
+    edit(file, probes={"linear": json.loads(file.read_text())["probes"]["linear"]})
+    with pytest.warns(UserWarning, match="1 of 6 runs have no result") as caught:
+        report = build_report(two_arms)
+    expected = f"`sdclr evaluate {two_arms[2]} --protocol cached --probes knn` adds it."
+    assert expected in str(caught[0].message)
+    assert expected in report.description
+    found = {(row.probe, row.arm): row.n for row in report.rows}
+    assert found[("knn", "SimCLR")] == 2
+    assert found[("linear", "SimCLR")] == 3
+
+
+def test_differences_are_between_the_seeds_that_both_arms_have(tmp_path: Path) -> None:
+    """The authority: the differences of the pairs, by hand."""
+    ours = {(1, 1): 0.30, (1, 2): 0.50, (2, 1): 0.20, (2, 2): 0.40, (3, 1): 0.25}
+    theirs = {(1, 1): 0.33, (2, 1): 0.22, (2, 2): 0.44, (3, 5): 0.35}
+    runs = [
+        write_run(tmp_path / f"{name}-{split}-{seed}", split, seed, method, accuracy)
+        for name, method, values in (("a", None, ours), ("b", SDCLR, theirs))
+        for (split, seed), accuracy in values.items()
+    ]
+    report = build_report(runs)
+    pairs = [
+        0.33 - 0.30,
+        (0.22 - 0.20 + 0.44 - 0.40) / 2,
+        0.35 - 0.25,
+    ]  # the last has no common seed
+    (found,) = (c for c in report.comparisons if (c.probe, c.measure) == ("linear", "all"))
+    assert found.interval is not None
+    assert found.interval[0] == pytest.approx(np.mean(pairs))
+    means = {row.arm: row.values["all"].mean for row in report.rows if row.probe == "linear"}
+    assert means["SimCLR"] == pytest.approx(np.mean([0.4, 0.3, 0.25]))  # all seeds
+    assert "Linear probe: SimCLR 1 to 2, SDCLR 1 to 2" in report.description
+    assert "over the seeds of a split that both have" in report.description
+
+
 def test_seeds_of_one_split_are_what_is_counted_where_there_is_no_other(tmp_path: Path) -> None:
     """The authority: numpy over the seeds, scipy's interval of the pairs."""
     ours, theirs = {1: 0.30, 2: 0.36, 3: 0.33}, {1: 0.41, 2: 0.45, 4: 0.90}
@@ -430,7 +467,9 @@ def test_a_probe_that_only_some_arms_have_is_shown_for_those(two_arms: list[Path
     for run in two_arms[1::2]:
         file = run / "evaluation/cached.json"
         edit(file, probes={"linear": json.loads(file.read_text())["probes"]["linear"]})
-    report = build_report(two_arms)
+    with pytest.warns(UserWarning, match=r"neighbours: 3 of 6 runs have no result .*--probes knn"):
+        report = build_report(two_arms)
+    assert "3 of 6 runs have no result" in report.description
     assert [(row.probe, row.arm) for row in report.rows][2:] == [("knn", "SimCLR")]
     assert {c.probe for c in report.comparisons} == {"linear"}
 

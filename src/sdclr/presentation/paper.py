@@ -37,6 +37,8 @@ class PaperRow:
     """In the order of SETTINGS."""
     values: Mapping[str, MeanStd]
     """By column; a column that is missing is not known."""
+    num_runs: int | None = None
+    """Trainings that the row rests on: the seeds of a split, or those of all splits. None for a published one."""
 
 
 @dataclass(frozen=True)

@@ -75,14 +75,17 @@ def to_markdown(table: PaperTable) -> str:
 
 
 CSV_HEADER = (
-    *("dataset", "protocol", "probe", "arm", "kind", "row", "n"),
+    *("dataset", "protocol", "probe", "arm", "kind", "row", "n", "runs"),
     *(name.replace(" ", "_") for name in SETTINGS),
     *(f"{key}_{part}" for key in COLUMNS for part in ("mean", "std")),
 )
 
 
 def to_csv(table: PaperTable) -> str:
-    """One line a row: fractions in full precision; what is not known, and the std of a single split, is empty."""
+    """One line a row: fractions in full precision; what is not known, and the std of a single split, is empty.
+
+    n counts splits, and runs the trainings: of a split with several seeds their mean is given.
+    """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(CSV_HEADER)
@@ -101,6 +104,7 @@ def to_csv(table: PaperTable) -> str:
                 row.kind,
                 row.label,
                 n,
+                "" if row.num_runs is None else row.num_runs,
                 *row.settings,
             ]
             writer.writerow([*csv_row(words), *fields])

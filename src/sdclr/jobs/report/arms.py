@@ -46,11 +46,22 @@ class Arm:
     def method(self) -> str:
         return self.runs[0].method
 
-    def summaries(self, probe: str) -> dict[int, Balancedness]:
-        """Split number or seed -> balancedness, averaged over the seeds of a split."""
+    def summaries(self, probe: str, *, beside: Arm | None = None) -> dict[int, Balancedness]:
+        """Split number or seed -> balancedness, averaged over the seeds of a split.
+
+        ``beside``: an arm that this one is compared with. Of a split, only the seeds that both have count; all of
+        them where none is common.
+        """
+        repeats = self.repeats(probe)
+        if beside is not None:
+            others = beside.repeats(probe)
+            repeats = {
+                number: _with_seeds_of(others.get(number, []), runs)
+                for number, runs in repeats.items()
+            }
         return {
             number: _mean_balancedness([_balancedness(run, probe) for run in runs])
-            for number, runs in self.repeats(probe).items()
+            for number, runs in repeats.items()
         }
 
     def repeats(self, probe: str) -> dict[int, list[RunFolder]]:
@@ -289,6 +300,11 @@ def differing_settings(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 def setting_text(value: Any) -> str:
     """A setting in a few characters; "-" where the arm has no such setting."""
     return "-" if value is None else str(value)
+
+
+def _with_seeds_of(others: Sequence[RunFolder], runs: list[RunFolder]) -> list[RunFolder]:
+    seeds = {run.seed for run in others}
+    return [run for run in runs if run.seed in seeds] or runs
 
 
 def _balancedness(run: RunFolder, probe: str) -> Balancedness:

@@ -12,6 +12,7 @@ from pathlib import Path
 from sdclr.errors import MissingInputError
 from sdclr.evaluation.balancedness import GroupConvention
 from sdclr.jobs.report.arms import probe_headings, read_arms
+from sdclr.jobs.report.coverage import coverage_remarks
 from sdclr.jobs.report.evaluated_numbers import (
     chance,
     class_bars,
@@ -67,7 +68,9 @@ def build_report(
     comparisons = [c for probe in probes for arm in arms[1:] for c in compare(arms[0], arm, probe)]
     return Report(
         title=f"{' against '.join(dict.fromkeys(arm.method for arm in arms))} on {source_of(folders)}",
-        description=description(arms, protocol),
+        description=" ".join(
+            [description(arms, protocol), *coverage_remarks(arms, headings, protocol)]
+        ),
         group_convention=folders[0].evaluation.group_convention,
         dataset=folders[0].evaluation.dataset,
         protocol=protocol,

@@ -48,8 +48,8 @@ def compare(baseline: Arm, arm: Arm, probe: str) -> list[Comparison]:
     results = []
     for key in COMPARED:
         a, b = (
-            _known({s: getattr(one, key) for s, one in x.summaries(probe).items()})
-            for x in (baseline, arm)
+            _known({s: getattr(one, key) for s, one in x.summaries(probe, beside=y).items()})
+            for x, y in ((baseline, arm), (arm, baseline))
         )
         if not a or not b:
             continue

@@ -25,6 +25,7 @@ from sdclr.jobs.report.arms import (
     read_arms,
     setting_text,
 )
+from sdclr.jobs.report.coverage import coverage_remarks
 from sdclr.jobs.report.files import FileFormat, check_formats, deliver, places
 from sdclr.mean_std import MeanStd
 from sdclr.presentation import paper_table
@@ -72,7 +73,7 @@ def build_paper_table(
             for arm, label in zip(arms, labels, strict=True)
             if arm.repeats(probe)
         ],
-        notes=_notes(arms, dataset, protocol),
+        notes=[*_notes(arms, dataset, protocol), *coverage_remarks(arms, headings, protocol)],
         published_protocol=PROTOCOLS[0],
     )
 
@@ -145,18 +146,20 @@ def _settings(settings: Mapping[str, Any]) -> list[str]:
 def _rows(arm: Arm, probe: str, dataset: str) -> list[PaperRow]:
     settings = _settings(arm.runs[0].settings)
     splits = arm.summaries(probe)
+    num_runs = {number: len(runs) for number, runs in arm.repeats(probe).items()}
     rows = [
         PaperRow(
             "split",
-            f"split {number}",
+            f"split {number}" + (f", {num_runs[number]} seeds" if num_runs[number] > 1 else ""),
             settings,
             {key: MeanStd(getattr(one, key), 0.0, 1) for key in COLUMNS},
+            num_runs[number],
         )
         for number, one in splits.items()
     ]
     means = {key: MeanStd.over([getattr(one, key) for one in splits.values()]) for key in COLUMNS}
     over = f"mean ± std over {len(splits)} splits" if len(splits) > 1 else "mean over 1 split"
-    rows.append(PaperRow("mean", over, settings, means))
+    rows.append(PaperRow("mean", over, settings, means, sum(num_runs.values())))
     published = PUBLISHED.get((dataset, probe), {}).get(_key(arm))
     if published is not None:
         numbers = {key: getattr(published, key) for key in ("all", "many", "medium", "few")}
