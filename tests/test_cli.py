@@ -218,6 +218,17 @@ def test_ctrl_c_is_no_error(
     assert ("The same command goes on" in err) == goes_on
 
 
+def test_a_current_folder_that_was_removed_is_one_sentence(
+    sdclr: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    code, out, err = sdclr("embed", str(tmp_path / "run"), str(tmp_path))
+    assert (code, out) == (66, "")
+    assert err.startswith("error: the current folder no longer exists. Change to another one (cd)")
+
+
 def test_version_and_the_short_help(sdclr: Cli) -> None:
     assert sdclr("--version") == (0, f"sdclr {__version__}\n", "")
     for verb in ([], ["pretrain"], ["recipes", "show"]):

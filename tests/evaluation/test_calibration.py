@@ -43,6 +43,11 @@ def test_where_no_temperature_fits_best_it_says_why() -> None:
         1.0,
         "every validation image is predicted right",
     )
+    tied = torch.tensor([[1.0, 1.0], [2.0, 0.0], [0.0, 2.0]])
+    assert fit_temperature(tied, torch.tensor([0, 0, 1])) == (
+        1.0,
+        "every validation image is predicted right, but for ties",
+    )
     value, problem = fit_temperature(right, torch.tensor([1, 0]))
     assert (value, problem) == (1.0, "the logits say nothing of the validation labels")
 

@@ -124,6 +124,14 @@ def test_wrong_requests_are_refused_before_any_work(run: Run, tmp_path: Path) ->
         evaluate(tmp_path / "unfinished")
 
 
+def test_probes_are_a_list_or_any_other_names_one_by_one(run: Run) -> None:
+    with pytest.raises(ConfigError, match=r"must be a list of names, got 'knn': probes=\['knn'\]"):
+        evaluate(run, probes="knn")
+    expected = evaluate(run, probes=["knn"]).probes["knn"].per_class_accuracy
+    found = evaluate(run, probes=(name for name in ["knn"]))  # type: ignore[arg-type]
+    assert found.probes["knn"].per_class_accuracy == expected
+
+
 def test_images_without_a_labelled_test_set_cannot_be_evaluated(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "d.npz", images=rng.integers(0, 256, (40, 8, 8), dtype=np.uint8))

@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 import sdclr
 from sdclr.cli.lost_output import running_command
 from sdclr.cli.options import probes_help
-from sdclr.errors import Interrupted
+from sdclr.errors import Interrupted, MissingInputError
 
 
 class Verbs(TyperGroup):
@@ -84,6 +84,16 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _require_current_folder() -> None:
+    """MissingInputError where it has been removed: torch's libraries then end the process in their own words."""
+    try:
+        os.getcwd()
+    except OSError:
+        raise MissingInputError(
+            "the current folder no longer exists. Change to another one (cd), and give the command again."
+        ) from None
+
+
 @app.callback()
 def before_any_verb(
     context: typer.Context,
@@ -95,6 +105,7 @@ def before_any_verb(
     ] = False,
 ) -> None:
     running_command.verb, running_command.only_text = context.invoked_subcommand, False
+    _require_current_folder()
     if "WORLD_SIZE" in os.environ or "RANK" in os.environ:
         from sdclr.processes.environment import check_environment, require_one_process
 

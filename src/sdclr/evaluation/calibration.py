@@ -45,10 +45,11 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> Temperature:
     logits, labels = logits.double(), labels.long()
     own = logits.gather(1, labels[:, None]).squeeze(1)
     others = logits.scatter(1, labels[:, None], float("-inf")).amax(dim=1)
-    if (own > others).all():
-        return Temperature(1.0, "every validation image is predicted right")
     if (own - logits.mean(dim=1)).mean() <= 0:
         return Temperature(1.0, "the logits say nothing of the validation labels")
+    if (own >= others).all():  # with a tie, too, the likelihood only grows as T falls
+        tie = "" if (own > others).all() else ", but for ties"
+        return Temperature(1.0, f"every validation image is predicted right{tie}")
     # of logits of this size the search's tolerances hold, whatever size they came with
     scale = (logits - logits.mean(dim=1, keepdim=True)).abs().mean()
     logits = logits / scale

@@ -38,8 +38,11 @@ def chosen_probes(names: Sequence[str] | None, protocol: Protocol, run: Run) -> 
     from outside that the run was measured with before is to be named with its module again: no file
     of a run imports it.
     """
-    if names is None:
-        names = probes_under(protocol)
+    if isinstance(names, str):
+        raise ConfigError(
+            f"probes must be a list of names, got {shown(names)!r}: probes=[{names!r}]."
+        )
+    names = probes_under(protocol) if names is None else list(names)
     unknown = [name for name in names if name not in PROBES]
     if unknown or not names:
         raise ConfigError(
