@@ -69,7 +69,7 @@ __version__ = "0.1.0"
 
 
 def _public_names() -> dict[str, str]:
-    """Name -> its module: what is imported under TYPE_CHECKING, the one list of public names, read from this file."""
+    """Name -> its module: the imports under TYPE_CHECKING, the only list of public names, read from this file."""
     assert __spec__.loader is not None
     source: str = __spec__.loader.get_source(__name__)  # type: ignore[attr-defined]
     (block,) = (node for node in ast.parse(source).body if isinstance(node, ast.If))

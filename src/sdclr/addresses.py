@@ -1,8 +1,8 @@
 """Addresses of data on other machines (``s3://bucket/train.tar``), kept apart from paths, and without their secrets.
 
-A signed query or a password in an address opens it to whoever reads it. So it is taken off as soon as an address
-comes in, and kept in the memory of this process and of the workers that it starts: settings, messages, run folders and
-caches hold the address without it.
+A signed query or a password in an address gives access to everyone who reads it. So it is removed as soon as an address
+arrives, and kept in the memory of this process and of the workers that it starts: settings, messages, run folders and
+caches contain the address without it.
 Opens nothing.
 """
 
@@ -24,9 +24,9 @@ HTTP = ("http", "https")
 
 class _Secret(NamedTuple):
     user: str
-    """USER:PASSWORD@, or nothing."""
+    """USER:PASSWORD@, or empty."""
     query: str
-    """?KEY=VALUE, or nothing."""
+    """?KEY=VALUE, or empty."""
 
 
 _secrets: dict[str, _Secret] = {}
@@ -34,7 +34,7 @@ _secrets: dict[str, _Secret] = {}
 
 @dataclass(frozen=True)
 class Address:
-    """Where data lie on another machine, without secrets; it answers as a path of that name which is not on a disk.
+    """Where data are on another machine, without secrets; it behaves like a path of that name that is not on a disk.
 
     >>> shard = Address("s3://bucket/photos/train-000.tar")
     >>> shard.suffix, shard.name, str(shard.parent), shard.is_dir(), os.fspath(shard.parent / "x.tar")
@@ -59,7 +59,7 @@ class Address:
 
     @property
     def name(self) -> str:
-        """What follows the last slash; empty for a folder that is written with one at its end."""
+        """The part after the last slash; empty for a folder that is written with a slash at the end."""
         return self.text.partition("://")[2].rpartition("/")[2]
 
     @property
@@ -68,7 +68,7 @@ class Address:
 
     @property
     def parent(self) -> Address:
-        """The folder: what precedes the last slash; in a bucket two slashes are not one."""
+        """The folder: the part before the last slash; in a bucket two slashes are not one."""
         folder = self.text[: len(self.text) - len(self.name)]
         return Address(folder if folder.endswith("://") else folder.removesuffix("/"))
 
@@ -88,7 +88,7 @@ Place = Path | Address
 
 
 def is_address(text: str | os.PathLike[str]) -> bool:
-    """Whether a text is an address and no path; those of files (``file:///data/x.tar``) are paths.
+    """Whether a text is an address, not a path; addresses of files (``file:///data/x.tar``) are paths.
 
     >>> is_address("https://host/a.tar"), is_address("photos/a.tar"), is_address("file:///data/a.tar")
     (True, False, False)
@@ -98,7 +98,7 @@ def is_address(text: str | os.PathLike[str]) -> bool:
 
 
 def local_path(text: str) -> str:
-    """A path as it is, and that of a ``file://`` address.
+    """A path unchanged, or the path of a ``file://`` address.
 
     >>> local_path("file:///data/my%20shards/a.tar"), local_path("photos/a.tar")
     ('/data/my shards/a.tar', 'photos/a.tar')
@@ -111,7 +111,7 @@ def local_path(text: str) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """An address without query and password, which this process remembers for reading; other texts as they are.
+    """An address without query and password, which this process remembers for reading; other texts unchanged.
 
     >>> without_secrets("https://me:word@host/a.tar?signature=1")
     'https://host/a.tar'
@@ -134,7 +134,7 @@ def without_secrets(text: str) -> str:
 
 
 def with_secrets(address: str) -> str:
-    """The address to ask a server for."""
+    """The address to request from a server."""
     secret = _secrets.get(address)
     if secret is None:
         return address
@@ -143,23 +143,23 @@ def with_secrets(address: str) -> str:
 
 
 def share_secrets(address: str, others: list[str]) -> None:
-    """What opens ``address`` opens ``others``, too: the shards that one pattern stands for."""
+    """Use the secrets of ``address`` for ``others``, too: the shards of one pattern."""
     if (secret := _secrets.get(address)) is not None:
         _secrets.update(dict.fromkeys(others, secret))
 
 
 def all_secrets() -> dict[str, tuple[str, str]]:
-    """What this process remembers, for another one that it starts; a pipe may carry it, a file must not."""
+    """The secrets of this process, for another one that it starts; they may go through a pipe, but not into a file."""
     return {address: (secret.user, secret.query) for address, secret in _secrets.items()}
 
 
 def remember_secrets(secrets: Mapping[str, Sequence[str]]) -> None:
-    """What :func:`all_secrets` gave in another process."""
+    """Add the secrets of :func:`all_secrets` from another process."""
     _secrets.update({address: _Secret(*secret) for address, secret in secrets.items()})
 
 
 def redacted(text: str) -> str:
-    """Any text without queries and passwords of the addresses in it.
+    """A text without the queries and passwords of the addresses in it.
 
     >>> redacted("GET https://host/a.tar?signature=1: 403")
     'GET https://host/a.tar 403'
@@ -183,6 +183,6 @@ def _apart(text: str) -> tuple[str, _Secret]:
 
 
 def _is_cut_password(server: str) -> bool:
-    """Whether USER:PASSWORD@ was cut at a slash in the password: what follows the colon is no port."""
+    """Whether USER:PASSWORD@ was cut at a slash in the password: the part after the colon is not a port."""
     _, colon, port = server.rpartition(":")
     return bool(colon) and not port.endswith("]") and not port.isdigit()

@@ -1,4 +1,4 @@
-"""What a job asks of a progress display, one that shows nothing, and the display that is open."""
+"""The interface of a progress display, a display that shows nothing, and the open display."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Protocol, Self
 from sdclr.processes.environment import is_first
 
 PATIENCE_SECONDS = 2.0
-"""How long work that is mostly short goes on before it is shown."""
+"""How long work that is usually short runs before it is displayed."""
 
 
 class AnyProgress(Protocol):
-    """What a job asks of a progress display."""
+    """The interface that a job needs of a progress display."""
 
     def add(self, description: str, total: int, unit: str = "steps", done: int = 0) -> int: ...
 
@@ -63,7 +63,7 @@ _OPEN: ContextVar[AnyProgress | None] = ContextVar("progress", default=None)
 
 
 def opened(show: AnyProgress) -> Token[AnyProgress | None]:
-    """``show`` is the display that is open, until :func:`closed` is given what this returns."""
+    """Make ``show`` the open display, until :func:`closed` receives the returned token."""
     return _OPEN.set(show)
 
 
@@ -72,7 +72,7 @@ def closed(before: Token[AnyProgress | None]) -> None:
 
 
 def open_progress() -> AnyProgress:
-    """The display that is open here; one that shows nothing in all processes but the first."""
+    """The open display; one that shows nothing if there is none, and in all processes but the first."""
     show = _OPEN.get()
     return show if show is not None and is_first() else NoProgress()
 
@@ -86,7 +86,7 @@ class LateTask:
         self._show = show
         self._facts = description, total, unit, done
         self._new = 0
-        """Counted, and not yet shown."""
+        """Counted, but not yet shown."""
         self._task: int | None = None
         self._is_over = False
         self._lock = threading.Lock()
@@ -99,7 +99,7 @@ class LateTask:
         with self._lock:
             if self._task is None and not self._is_over:
                 description, total, unit, done = self._facts
-                # what was counted unseen is no part of the rate
+                # units counted before it is shown are not part of the rate
                 self._task = self._show.add(description, total, unit, done + self._new)
                 self._new = 0
 
@@ -115,7 +115,7 @@ class LateTask:
             self._new = 0
 
     def end(self, *, finished: bool) -> None:
-        """The work is over; one that an error ends is left to the display."""
+        """End the work; after an error, the task is left to the display."""
         self._timer.cancel()
         with self._lock:
             self._is_over = True
@@ -125,7 +125,7 @@ class LateTask:
 
 @contextmanager
 def late_task(description: str, total: int, unit: str, done: int = 0) -> Iterator[LateTask]:
-    """A task on the display that is open, which is shown if it takes long."""
+    """A task on the open display, which is shown if it takes long."""
     task, finished = LateTask(open_progress(), description, total, unit, done), False
     if PATIENCE_SECONDS <= 0:
         task.begin()

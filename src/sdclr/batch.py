@@ -1,6 +1,6 @@
-"""What travels between the data room and a method: two views of the same images, and wishes.
+"""What data and methods exchange: two views of the same images, and requests for the views.
 
-B images, S view size in pixels.
+B images, C channels, S view size in pixels.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class Share(NamedTuple):
-    """Which consecutive images of a batch one of several processes holds."""
+    """Which consecutive images of a batch belong to one of several processes."""
 
     first: int
     """Position of its first image in the whole batch."""
@@ -30,10 +30,10 @@ class Views(NamedTuple):
     """
 
     a: Tensor
-    """[B, 3, S, S] in [0, 1]; the target branch's view."""
+    """[B, C, S, S] in [0, 1]; the target branch's view."""
     b: Tensor
-    """[B, 3, S, S] in [0, 1]; the competitor branch's view."""
-    index: Tensor  # type: ignore[assignment]  # shadows tuple.index, which nobody calls on views
+    """[B, C, S, S] in [0, 1]; the competitor branch's view."""
+    index: Tensor  # type: ignore[assignment]  # shadows tuple.index, which is not used on views
     """[B] int64, the images' positions in the training set."""
     share: Share | None = None
     """None: this is the whole batch."""
@@ -44,7 +44,7 @@ STRONGEST = 30.0
 
 
 class RandomOperations(NamedTuple):
-    """Operations of RandAugment that a method asks of the views, image by image.
+    """Operations of RandAugment that a method requests for the views, image by image.
 
     A view gets ``number`` operations, drawn with replacement, each applied with the image's
     probability. Their strength is ``lowest_strength + (30 - lowest_strength) * weight``; where

@@ -1,4 +1,4 @@
-"""Strict, frozen settings: one model beside the thing it configures, errors that name field, value and cure.
+"""Strict, frozen settings: one model next to the code it configures, errors that name field, value and remedy.
 
 A setting is written `section.key=value` on the command line, as YAML in a run folder, or as a keyword in Python; all
 three pass through the same validation. This file knows no particular setting.
@@ -43,14 +43,14 @@ LARGEST_SEED = 2**63 - 1
 """Beyond 64 bits two seeds would draw the same numbers."""
 
 INCIDENTAL: dict[str, Any] = {"incidental": True}
-"""``json_schema_extra`` of a field that decides no result: where something lies, how fast it is done, what is kept."""
+"""``json_schema_extra`` of a field that affects no result: where something is, how fast it is done, what is kept."""
 
 
 class Section(BaseModel):
     """Base of every group of settings: frozen, no unknown keys, no silent conversions."""
 
     is_foreign: ClassVar[bool] = False
-    """Whether it stands for an entry that no table knows."""
+    """Whether it represents an entry that is in no table."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -65,8 +65,8 @@ class Section(BaseModel):
     def parse(cls, values: Mapping[str, Any], *, foreign: bool = False) -> Self:
         """Validate plain nested values. Raises ConfigError that names every offending field.
 
-        ``foreign``: what is made of an entry that no table knows (a method from outside the package) can be read, and
-        nothing more.
+        ``foreign``: entries that are in no table (a method from outside the package) are allowed; such settings can
+        only be read.
         """
         try:
             # through JSON: strict, yet lists become tuples and ints become floats, as YAML and flags need
@@ -78,18 +78,18 @@ class Section(BaseModel):
                 raise ConfigError(
                     f"{names[0]} must be text in UTF-8, and has bytes that are none. Rename the file or folder."
                 ) from None
-            # a default that waits for another field is no mistake of its own
+            # a default that depends on another field is not a mistake of its own
             mistakes = [e for e in error.errors() if e["type"] != "default_factory_not_called"]
             raise ConfigError("\n".join(_explanations(cls, mistakes))) from None
         except RecursionError:
             raise ConfigError("the settings nest too deep.") from None
-        except (TypeError, ValueError) as error:  # of another type, or one that holds itself
+        except (TypeError, ValueError) as error:  # of another type, or one that contains itself
             raise ConfigError(f"a setting is no plain value: {error}.") from None
 
     def with_overrides(self, overrides: Iterable[str]) -> Self:
         """A copy with ``section.key=value`` assignments applied and everything validated again.
 
-        Of two for the same setting the later one counts, so that lists can be put one after the other.
+        Of two assignments to the same setting the later one counts, so that lists can be concatenated.
         """
         return self.with_values(dict(map(parse_assignment, overrides)))
 
@@ -120,7 +120,7 @@ class Section(BaseModel):
             return dict(saved)
 
     def differences(self, saved: Mapping[str, Any]) -> list[str]:
-        """Lines ``field: saved -> here`` for every setting that decides results, against saved, maybe older, ones."""
+        """Lines ``field: saved -> here`` for every setting that affects results, against saved, perhaps older, ones."""
         lines = differing_fields(self.completed(saved), self.to_dict())
         return [line for line in lines if line.partition(":")[0] not in self.incidental()]
 
@@ -158,7 +158,7 @@ _FOREIGN = "foreign"
 
 
 def _plain(value: object) -> object:
-    """Paths as text, and NumPy's numbers as Python's; TypeError for what is no setting."""
+    """Paths as text, and NumPy's numbers as Python's; TypeError for values that are not settings."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if hasattr(value, "item") and getattr(value, "shape", None) == ():
@@ -168,21 +168,21 @@ def _plain(value: object) -> object:
 
 
 def allows_foreign(info: ValidationInfo) -> bool:
-    """Whether the settings are only read, so that an entry that no table knows may stand in them."""
+    """Whether the settings are only read, so that they may contain an entry that is in no table."""
     return bool((info.context or {}).get(_FOREIGN))
 
 
 class OneOf:
-    """Annotation of a field that holds one of several sections, told apart by their ``name``.
+    """Annotation of a field that holds one of several sections, distinguished by their ``name``.
 
     They are looked up when a value is validated, so an entry may be added while the program runs. ``foreign``: the
-    section for a name that is not in the table, where ``parse`` was told to allow one.
+    section for a name that is not in the table, where ``parse`` allows one.
     """
 
     def __init__(
         self, what: str, table: Table[Any] | Callable[[], Table[Any]], foreign: type[Section]
     ) -> None:
-        """``table``: a function where a row of the table has such a field itself."""
+        """``table``: a function where a row of the table itself has such a field."""
         self._what, self._given, self._foreign = what, table, foreign
 
     @property
@@ -253,7 +253,7 @@ def parse_assignment(text: str) -> tuple[str, Any]:
 
 
 def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
-    """What one person typed: ``["a.b=0.5", "c=x"]`` -> {"a.b": 0.5, "c": "x"}.
+    """The settings that a user typed: ``["a.b=0.5", "c=x"]`` -> {"a.b": 0.5, "c": "x"}.
 
     ConfigError for a setting that is given twice.
     """
@@ -268,9 +268,9 @@ def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
 
 
 def require_once(given: Collection[str], options: Mapping[str, str]) -> None:
-    """ConfigError where a setting that an option has given is ``given`` by its name, too.
+    """ConfigError where a setting that was given by an option is also ``given`` by its name.
 
-    ``options``: setting -> the option that was used, as a person types it.
+    ``options``: setting -> the option that was used, as typed.
     """
     for name, option in options.items():
         if name in given:
@@ -281,7 +281,7 @@ _ONE_SLASH = re.compile(r"(https?|s3a?|gs):/(?!/)", re.IGNORECASE)
 
 
 def require_on_disk(text: str) -> None:
-    """ConfigError for an address, where only what lies on a disk is read or written."""
+    """ConfigError for an address, where only files on a disk are read or written."""
     if is_address(text):
         raise ConfigError(
             f"{shown(redacted(text))} is an address, and a path on this machine is needed. Only images in shards are "
@@ -290,7 +290,7 @@ def require_on_disk(text: str) -> None:
 
 
 def user_path(text: str) -> Path:
-    """A path as people write it, ~ and ~name for home folders.
+    """A path as a user writes it, with ~ and ~name for home folders.
 
     ConfigError where there is no such user, and for an address: only shards are read from other machines.
     """
@@ -305,9 +305,9 @@ def user_path(text: str) -> Path:
 
 
 def user_place(text: str) -> Place:
-    """A path as people write it, or an address such as s3://bucket/train.tar, without its secrets.
+    """A path as a user writes it, or an address such as s3://bucket/train.tar, without its secrets.
 
-    ConfigError for an empty text, as a shell makes it of a variable that is not set.
+    ConfigError for an empty text, which a shell makes of an unset variable.
     """
     if not text.strip():
         raise ConfigError(
@@ -344,7 +344,7 @@ def differing_fields(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "
 def _incidental(
     section: type[BaseModel], prefix: str = "", around: tuple[type[BaseModel], ...] = ()
 ) -> set[str]:
-    """``around``: the sections that this one lies in; none of them is entered again."""
+    """The names marked INCIDENTAL in a section. ``around``: the enclosing sections, which are not entered again."""
     names: set[str] = set()
     around = (*around, section)
     for name, field in section.model_fields.items():
@@ -432,11 +432,11 @@ COMMON_WORDS = {
     "gpu": "device",
     "random_seed": "seed",
 }
-"""What other tools call a setting -> what it is called here."""
+"""Other tools' names of a setting -> its name here."""
 
 
 def _likely(model: type[BaseModel], name: str, valid: list[str]) -> str:
-    """The setting that a name which is none may mean, or the few that are valid at its level."""
+    """The setting that an invalid name may mean, or the few that are valid at its level."""
     head, dot, last = name.rpartition(".")
     close = difflib.get_close_matches(last, valid, n=1)
     if close:
@@ -502,7 +502,7 @@ def _not_text(values: object, name: str = "") -> Iterator[str]:
 
 
 def _explanations(model: type[BaseModel], mistakes: Sequence[Any]) -> list[str]:
-    """A sentence for each mistake; a value that fits none of several kinds is one mistake."""
+    """A sentence for each mistake; a value that fits none of several types is one mistake."""
     by_setting: dict[tuple[int | str, ...], list[Any]] = {}
     for mistake in mistakes:
         kinds = _kinds(model, mistake["loc"])
@@ -511,7 +511,7 @@ def _explanations(model: type[BaseModel], mistakes: Sequence[Any]) -> list[str]:
     sentences = []
     for place, found in by_setting.items():
         deepest = max(len(one["loc"]) for one in found)
-        # of a list with a wrong entry, the entry is the mistake, not that it is no number
+        # in a list with a wrong entry, the entry is the mistake, not that the list is not a number
         meant = [one for one in found if len(one["loc"]) == deepest]
         if meant[0]["loc"] == place:
             sentences += [_explain(model, one) for one in meant]
@@ -526,7 +526,7 @@ def _explanations(model: type[BaseModel], mistakes: Sequence[Any]) -> list[str]:
 
 
 def _kinds(model: type[BaseModel], location: tuple[int | str, ...]) -> list[int]:
-    """Where a location has the kind of a value, such as "int" of int | str, in place of a setting's name."""
+    """Positions in a location with the type of a value, such as "int" of int | str, in place of a setting's name."""
     sections, within = [model], False
     found = []
     for at, part in enumerate(location):
@@ -574,7 +574,7 @@ def _tag(section: type[BaseModel]) -> str | None:
 
 
 def _explain(model: type[BaseModel], error: Any) -> str:
-    """One pydantic error as a sentence: field, value, cure."""
+    """One pydantic error as a sentence: field, value, remedy."""
     name, valid, fraction = _locate(model, error["loc"])
     kind, value = error["type"], error.get("input")
     if kind == "extra_forbidden":

@@ -1,18 +1,18 @@
 """Every error this package raises on purpose, with the exit code the command line gives it.
 
-    SdclrError                       a message that says what, where and how to mend it
+    SdclrError                       a message that states what is wrong, where, and how to fix it
     ├── ConfigError          78      a setting is wrong, or a run folder was made with other settings
-    ├── DataError            65      the data are there but unusable
-    ├── MissingInputError    66      a file or folder that was named is not there
+    ├── DataError            65      the data exist but are unusable
+    ├── MissingInputError    66      a named file or folder does not exist
     ├── RunFolderError       73      the run folder is locked by another process, or not writable
     ├── StorageError         74      the disk is full or failed
-    ├── Preempted            75      stopped on request; the same command goes on from here
-    ├── Interrupted          130     Ctrl-C in a verb that keeps nothing half done
+    ├── Preempted            75      stopped on request; the same command resumes from here
+    ├── Interrupted          130     Ctrl-C in a command that keeps no unfinished work
     ├── CheckpointError      76      a checkpoint is damaged, foreign or does not fit
     ├── NonFiniteError       79      the loss is no longer a finite number
     ├── DistributedError     80      the process group could not be used
     ├── FailedRunsError      81      some runs of a grid failed; the others are done
-    └── RemoteError          69      data at an address cannot be read, are gone or have changed
+    └── RemoteError          69      data at an address cannot be read, are missing or have changed
 
 A command that cannot be parsed exits with 2. Anything else that escapes is a bug of ours (exit code 70) and is shown
 with its traceback.
@@ -35,7 +35,7 @@ class SdclrError(Exception):
 
     exit_code = 1
     reported_elsewhere = False
-    """Whether another process of the same run tells the user."""
+    """Whether another process of the same run reports it to the user."""
 
 
 class ConfigError(SdclrError):
@@ -47,7 +47,7 @@ class DataError(SdclrError):
 
 
 class NoLabelsError(DataError):
-    """There are images, but no labels of them."""
+    """There are images, but they have no labels."""
 
 
 class ChangedDataError(DataError):

@@ -1,7 +1,7 @@
-"""What a run keeps of each training image by epoch: RUN/image_records.f32, and RUN/images.parquet at its end.
+"""What a run records for each training image by epoch: RUN/image_records.f32, and RUN/images.parquet at its end.
 
 N images, E epochs. The first is float32 [E, N, 3], little-endian, one epoch after another, so that it can grow, be cut
-where a run goes on, and be mapped; the second says the same as a table.
+where a run resumes, and be mapped; the second has the same contents as a table.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from sdclr.safe_text import visible
 from sdclr.storage.durable_files import append_bytes, storage_errors, temporary_name
 
 COLUMNS = ("loss", "hardest_mass", "disagreement")
-"""Of an image in an epoch: its loss; COLT's mass of its 10 hardest negatives at temperature 0.2 (low = rare);
-1 - cosine of its two projections, which are those of the two branches where there is a competitor."""
+"""For an image in an epoch: its loss; COLT's mass of its 10 hardest negatives at temperature 0.2 (low = rare); 1 -
+cosine of its two projections, from the two branches where there is a competitor."""
 MEMORY = 0.97
-"""Momentum of the moving average of the loss, BCL's (Zhou et al., ICML 2022)."""
+"""Momentum of the moving average of the loss, as in BCL (Zhou et al., ICML 2022)."""
 BYTES_EACH = 4 * len(COLUMNS)
-"""Of an image in an epoch."""
+"""Bytes for an image in an epoch."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,9 +69,9 @@ class ImageRecords:
 
 
 def moving_average(values: Tensor, momentum: float) -> Tensor:
-    """Exponential moving average over epochs [E, N], float64 [N], NaN where an image was never met.
+    """Exponential moving average over epochs [E, N], float64 [N], NaN where an image never occurred.
 
-    m = v at the first meeting, later m <- (1 - momentum) v + momentum m.
+    m = v at the first occurrence, later m <- (1 - momentum) v + momentum m.
 
     >>> moving_average(torch.tensor([[1.0], [3.0]]), momentum=0.5).tolist()
     [2.0]
@@ -85,19 +85,19 @@ def moving_average(values: Tensor, momentum: float) -> Tensor:
 
 
 def next_average(memory: Tensor, epoch: Tensor, momentum: float) -> Tensor:
-    """The average [N] after one more epoch [N], NaN where an image was not met."""
+    """The average [N] after one more epoch [N], which has NaN where an image did not occur."""
     later = (1 - momentum) * epoch + momentum * memory
     met = torch.where(memory.isnan(), epoch, later)
     return torch.where(epoch.isnan(), memory, met)
 
 
 def append_records(folder: Path, records: Tensor) -> None:
-    """One more epoch [N, 3] of a run; on the disk when this returns."""
+    """Append one more epoch [N, 3] of a run; it is on the disk when this returns."""
     append_bytes(folder / RECORDS_FILE, records.numpy().astype("<f4").tobytes())
 
 
 def cut_records(folder: Path, epochs: int, num_images: int) -> None:
-    """Forget what was written after the checkpoint that a run goes on from; lost epochs become NaN, with a warning."""
+    """Remove records written after the checkpoint that a run resumes from; lost epochs become NaN, with a warning."""
     path, size = folder / RECORDS_FILE, epochs * num_images * BYTES_EACH
     found = path.stat().st_size if path.exists() else 0
     if found < size:
@@ -120,7 +120,7 @@ def cut_records(folder: Path, epochs: int, num_images: int) -> None:
 def read_records(folder: Path, num_images: int, num_epochs: int | None = None) -> ImageRecords:
     """The records of a run of ``num_images`` training images (and ``num_epochs`` epochs, where that is known), mapped.
 
-    Raises MissingInputError where it kept none, and DataError where the file is of other images.
+    Raises MissingInputError where it kept none, and DataError where the file is damaged or of other images.
     """
     path = folder / RECORDS_FILE
     if not path.is_file():
@@ -138,7 +138,7 @@ def read_records(folder: Path, num_images: int, num_epochs: int | None = None) -
 def write_table(folder: Path, names: Sequence[str]) -> None:
     """RUN/images.parquet: epoch, path, COLUMNS and the loss's moving average, a row for each image and epoch.
 
-    Without pyarrow a warning says what is missing; the records themselves are there in any case.
+    Without pyarrow, only warns what is missing; the records themselves exist in any case.
     """
     if importlib.util.find_spec("pyarrow") is None:
         warnings.warn(

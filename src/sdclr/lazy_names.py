@@ -1,4 +1,4 @@
-"""Names that a package hands on, imported when they are asked for: so that its settings can be read without torch."""
+"""Names that a package re-exports, imported when they are accessed, so that its settings can be read without torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def names_from(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """A module's ``__getattr__`` (PEP 562). ``homes``: name -> the module it lives in.
+    """A module's ``__getattr__`` (PEP 562). ``homes``: name -> the module that defines it.
 
     >>> names_from("shapes", {"sqrt": "math"})("sqrt")(9)
     3.0

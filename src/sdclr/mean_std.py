@@ -1,4 +1,4 @@
-"""Mean and standard deviation over n values: what every table says of several splits."""
+"""Mean and standard deviation over n values: what every table shows for several splits."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class MeanStd:
 
     @classmethod
     def over(cls, values: Sequence[float]) -> Self:
-        """Of the values of n splits."""
+        """The mean and std of the values of n splits."""
         array = np.asarray(values, dtype=np.float64)
         return cls(float(array.mean()), float(array.std()), len(array))
 
     @property
     def spread(self) -> float:
-        """The std as it may be shown: ``nan`` for a single split, whose spread is not known.
+        """The std to display: ``nan`` for a single split, whose spread is not known.
 
         >>> MeanStd.over([0.5]).spread
         nan

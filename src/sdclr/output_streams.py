@@ -1,7 +1,7 @@
-"""Standard output and error that never end a command: unread, full, closed, or unable to write a sign.
+"""Standard output and error that never end a command: unread, full, closed, or unable to write a character.
 
-A log viewer that is closed, or a full log disk, makes a stream go quiet, and work goes on. What a stream's encoding
-lacks is written with the signs it has.
+When a log viewer is closed, or a log disk is full, a stream goes quiet and work continues. Characters that a stream's
+encoding lacks are replaced by those it has.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ codecs.register_error(_ERRORS, _closest_signs)
 
 
 class EnduringStream(io.TextIOBase):
-    """Writes to another text stream until that fails; from then on it writes nothing, and ``failure`` says why."""
+    """Writes to another text stream until that fails; from then on it writes nothing, and ``failure`` is the reason."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream: TextIO = io.StringIO() if stream is None else stream
-        # None: it was closed before this process began
+        # None: it was closed before this process started
         self.failure: OSError | None = (
             OSError(errno.EBADF, "it is closed") if stream is None else None
         )
@@ -72,7 +72,7 @@ class EnduringStream(io.TextIOBase):
     def _fail(self, error: OSError | ValueError) -> None:
         self.failure = error if isinstance(error, OSError) else OSError(errno.EBADF, "it is closed")
         if self._stream in (sys.__stdout__, sys.__stderr__):
-            # what it still holds is written, and fails, once more when the interpreter ends
+            # its buffer is written once more when the interpreter ends, and would fail again
             with contextlib.suppress(OSError, ValueError):
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, self._stream.fileno())
@@ -99,7 +99,7 @@ class EnduringStream(io.TextIOBase):
 
     @property
     def unread(self) -> bool:
-        """Whether it failed because nobody reads it any more, or was closed from the start: no loss to anybody."""
+        """Whether it failed because it is not read any more, or was closed from the start, so that nothing is lost."""
         return self.failure is not None and self.failure.errno in (
             errno.EPIPE,
             errno.EBADF,
@@ -108,7 +108,7 @@ class EnduringStream(io.TextIOBase):
 
 
 def endure() -> tuple[EnduringStream, EnduringStream]:
-    """Put enduring streams in the place of sys.stdout and sys.stderr; returns them."""
+    """Replace sys.stdout and sys.stderr by enduring streams; returns them."""
     _open_missing_descriptors()
     out = sys.stdout if isinstance(sys.stdout, EnduringStream) else EnduringStream(sys.stdout)
     err = sys.stderr if isinstance(sys.stderr, EnduringStream) else EnduringStream(sys.stderr)
@@ -117,7 +117,7 @@ def endure() -> tuple[EnduringStream, EnduringStream]:
 
 
 def _open_missing_descriptors() -> None:
-    """A file opened later must not become number 1 or 2: what other libraries print would go into it."""
+    """Open missing descriptors: a file opened later must not become number 1 or 2, or libraries would print into it."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)

@@ -1,8 +1,8 @@
-"""Tables of what the package offers, and entries that come from outside it.
+"""Tables of the package's entries, and entries that come from outside it.
 
-A table maps a name to a light row. A user adds a row in Python by a plain call, on the command
-line by ``module:Name``. Only what a person types is ever imported: a run folder, an evaluation or
-a config file holds names as text, and no name in a file causes an import.
+A table maps a name to a lightweight row. A user adds a row in Python by a plain call, on the command line by
+``module:Name``. Only names that a user types are ever imported: a run folder, an evaluation or a config file holds
+names as text, and no name in a file causes an import.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ def plain_name(text: str) -> str:
 
 
 class Row(Protocol):
-    """What every row of a table has."""
+    """The common part of all rows of tables."""
 
     @property
     def name(self) -> str:
-        """As it is written on the command line, in settings and in files."""
+        """The name on the command line, in settings and in files."""
 
     @property
     def origin(self) -> str:
-        """ "module:Name" of an entry from outside the package; empty for one of ours."""
+        """ "module:Name" of an entry from outside the package; empty for the package's own."""
 
 
 R = TypeVar("R", bound=Row)
@@ -60,7 +60,7 @@ class Table(Mapping[str, R]):
     """
 
     def __init__(self, what: str, rows: Iterable[R]) -> None:
-        """``what``: what an entry is called in messages, such as "probe"."""
+        """``what``: the word for an entry in messages, such as "probe"."""
         self.what = what
         self._rows = {row.name: row for row in rows}
 
@@ -76,7 +76,7 @@ class Table(Mapping[str, R]):
     def add(self, row: R) -> None:
         """Add an entry from outside. The same entry may be added again, as notebooks do.
 
-        Raises ConfigError for a name that is not plain or that another entry has.
+        Raises ConfigError for a name that is not plain or is taken by another entry.
         """
         if not isinstance(row.name, str) or not _PLAIN_NAME.fullmatch(row.name):
             raise ConfigError(
@@ -94,7 +94,7 @@ class Table(Mapping[str, R]):
 
     @contextmanager
     def temporarily(self) -> Iterator[None]:
-        """What is added inside is forgotten at the end: for tests and examples."""
+        """Entries added inside the block are removed at its end: for tests and examples."""
         before = dict(self._rows)
         try:
             yield
@@ -102,13 +102,13 @@ class Table(Mapping[str, R]):
             self._rows = before
 
     def require(self, name: str) -> R:
-        """The row of this name. Raises ConfigError that says which names there are."""
+        """The row of this name. Raises ConfigError that lists the names."""
         if name in self._rows:
             return self._rows[name]
         raise ConfigError(f"there is no {self.what} {shown(repr(name))}. {self.choice(name)}")
 
     def choice(self, name: str = "") -> str:
-        """Sentences that help with a name which is not in the table."""
+        """Sentences that help with a name that is not in the table."""
         close = difflib.get_close_matches(name, self._rows, n=1)
         meant = f"Did you mean {close[0]}? " if close else ""
         return f"{meant}There are {', '.join(self._rows)}; one of your own is named as module:Name."
@@ -119,7 +119,7 @@ _OUTSIDE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 def is_outside(text: str) -> bool:
-    """Whether a word of the command line names something outside the package.
+    """Whether a word on the command line names something outside the package.
 
     >>> is_outside("my_package.probes:Ridge"), is_outside("knn")
     (True, False)
@@ -138,9 +138,9 @@ def origin_of(value: Any) -> str:
 
 
 def load(entry: Any) -> Any:
-    """What a row of ours names as "module:Name"; the module is imported here and not before.
+    """The object that a row of the package names as "module:Name"; the module is imported here and not before.
 
-    A row from outside holds the object itself, which a notebook's name could not bring back.
+    A row from outside holds the object itself, as one from a notebook could not be imported by name.
 
     >>> load("math:sqrt")(9), load(abs)(-9)
     (3.0, 9)
@@ -161,13 +161,12 @@ def summary_of(entry: Any) -> str:
 
 
 def load_outside(text: str, what: str, problem: Callable[[Any], str]) -> Any:
-    """Import ``module:Name`` as a person typed it on the command line.
+    """Import ``module:Name`` as a user typed it on the command line.
 
-    The module is looked for where Python looks, and if it is nowhere there, in the current folder.
-    ``what``: what it has to be, such as "probe". ``problem``: what keeps the object from being one,
-    in words; empty where nothing does. Raises ConfigError where the words are no such name, where
-    the module or the name in it does not exist, where the import fails, and for an object of
-    another kind.
+    The module is searched on Python's path and, if it is not there, in the current folder. ``what``: what it has to be,
+    such as "probe". ``problem``: what keeps the object from being one, in words; empty where nothing does. Raises
+    ConfigError where the text is not such a name, where the module or the name in it does not exist, where the import
+    fails, and for an object of another kind.
 
     >>> load_outside("math:sqrt", "function", lambda found: "")
     <built-in function sqrt>

@@ -1,6 +1,6 @@
 """Pixels with any number of channels: 8 bits, [H, W, C]. Knows neither files nor data sets.
 
-Images of 3 channels are Pillow's, in mode RGB, and are not handled here but for showing others like them.
+Images of 3 channels are Pillow's, in mode RGB, and are not handled here except to display others like them.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from PIL import Image, ImageOps
 from sdclr.stills import Bytes, DecodedPicture, Picture, eight_bits, has_deep_grey
 
 MOST_PAGES = 256
-"""More are no channels."""
+"""More pages than this are not channels."""
 USUAL_BITS = (8, 10, 12, 14, 16)
 """The numbers of bits that cameras and scanners have."""
 
 
 class ChannelsError(ValueError):
-    """Pixels that are not what was asked for. The message goes on after "image NAME"."""
+    """Pixels that are not as requested. The message continues after "image NAME"."""
 
 
 DEEPEST_GREYS = ("I", "F")
-"""Pillow's modes of greys of 32 bits, integers and floats."""
+"""Pillow's modes of 32-bit greys, integers and floats."""
 
 
 def no_agreed_range(mode: str) -> ChannelsError:
-    """The error of a sound picture in one of these modes."""
+    """The error for an intact picture in one of these modes."""
     return ChannelsError(
         f"is 32-bit grey (mode {mode}), which has no agreed range. Save it as 8 or 16 bits, or leave it out."
     )
@@ -41,7 +41,7 @@ class Levels(NamedTuple):
     pixels: Bytes
     """[H, W, C]."""
     largest: int | None = None
-    """The largest level, of 0 .. 65,535, where the image came with 16 bits."""
+    """The largest level, of 0 .. 65,535, where the image has 16 bits."""
 
 
 class ArrayPicture(NamedTuple):
@@ -56,7 +56,7 @@ class ArrayPicture(NamedTuple):
         return self.array.shape[1], self.array.shape[0]
 
     def pixels(self, left: int, top: int, right: int, bottom: int) -> Bytes:
-        """[bottom - top, right - left, C] of a box that lies inside the image."""
+        """[bottom - top, right - left, C] of a box inside the image."""
         return self.array[top:bottom, left:right]
 
 
@@ -73,16 +73,15 @@ def bits_for(largest: int) -> int:
 
 
 def turned_by_exif(image: Image.Image) -> Image.Image:
-    """A Pillow image turned as its EXIF tag says; a TIFF as it is, which has turned itself and keeps its pages."""
+    """A Pillow image rotated by its EXIF tag; a TIFF unchanged, which Pillow rotates by itself and whose pages stay."""
     return image if image.format == "TIFF" else ImageOps.exif_transpose(image)
 
 
 def levels_of_picture(image: Image.Image, channels: int, bits: int = 16) -> Levels:
-    """The pixels of a Pillow image with so many channels.
+    """The pixels of a Pillow image with ``channels`` channels.
 
-    One channel: greys as they are, and of colours their luma. More: the bands of the image, alpha
-    among them, or the pages of a TIFF that have one band each. ``bits``: how many of them greys of
-    16 bits use. Raises ChannelsError for any other image.
+    One channel: greys as they are, and the luma of colours. More: the bands of the image, including alpha, or the pages
+    of a TIFF with one band each. ``bits``: how many bits 16-bit greys use. Raises ChannelsError for any other image.
 
     >>> levels_of_picture(Image.new("RGBA", (2, 1), (1, 2, 3, 4)), 4).pixels[0, 0].tolist()
     [1, 2, 3, 4]
@@ -103,7 +102,7 @@ def levels_of_picture(image: Image.Image, channels: int, bits: int = 16) -> Leve
 
 
 def _num_pages(image: Image.Image) -> int:
-    """Of a TIFF, counted as far as matters: a hostile file may have millions; 1 for other formats."""
+    """The pages of a TIFF, up to a limit: a hostile file may have millions; 1 for other formats."""
     if image.format != "TIFF":
         return 1
     before, pages = image.tell(), 1
@@ -149,7 +148,7 @@ def _pages(image: Image.Image, channels: int, bits: int) -> Levels:
 def levels_of_array(array: npt.NDArray[Any], channels: int, bits: int = 16) -> Levels:
     """The pixels of an array [H, W], [H, W, C] or [C, H, W] of 8 or 16 bits, or of floats in [0, 1].
 
-    A grey array stands for 3 channels, too, as grey files do. Raises ChannelsError for any other.
+    A grey array also counts as 3 channels, as grey files do. Raises ChannelsError for any other.
 
     >>> levels_of_array(np.full((5, 4, 2), 65_535, np.uint16), 2).pixels[0, 0].tolist()
     [255, 255]
@@ -215,9 +214,9 @@ def _channels_last(array: npt.NDArray[Any], channels: int) -> npt.NDArray[Any]:
 
 
 def in_colours(pixels: Bytes) -> Bytes:
-    """[..., C] as something to look at, [..., 3]: the first three channels as red, green and blue.
+    """[..., C] for display, [..., 3]: the first three channels as red, green and blue.
 
-    One channel is grey, and of two the third colour is black. Three are themselves.
+    One channel is shown as grey, and with two the third colour is 0. Three are unchanged.
 
     >>> in_colours(np.array([[7], [9]], np.uint8)).tolist()
     [[7, 7, 7], [9, 9, 9]]

@@ -1,7 +1,7 @@
-"""Text from elsewhere (names of files, runs, settings, tensors, other programs' words), made safe for each medium.
+"""Text from elsewhere (names of files, runs, settings, tensors, other programs' messages), made safe for each medium.
 
-Whatever can be chosen by somebody else goes through here, or through Jinja's escaping on HTML pages: control and
-invisible characters are shown as escapes, and what a medium would read as its own signs is quoted for it.
+Any text that somebody else can choose goes through here, or through Jinja's escaping on HTML pages: control and
+invisible characters are shown as escapes, and characters that a medium would read as its own syntax are quoted.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 LONGEST_NAME = 200
-"""Characters of a name in a message; of a longer one both ends are shown."""
+"""The most characters of a name in a message; of a longer one, both ends are shown."""
 
-# controls, invisible and turning signs, undecodable bytes, line breaks
+# control, invisible and bidirectional characters, undecodable bytes, line breaks
 _HIDDEN = {
     "Cc",
     "Cf",
@@ -27,7 +27,7 @@ _STAY = "\n\u200c\u200d"  # line breaks, and the joiners that emoji and many scr
 
 
 def visible(text: str) -> str:
-    """Any text, on a terminal, in a log or on a page: what is not seen becomes an escape; line breaks stay."""
+    """A text for a terminal, a log or a page: invisible characters become escapes; line breaks stay."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(map(_visible, text))
@@ -39,12 +39,12 @@ def _visible(character: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """The same on one line: a break in a name forges no line of a log."""
+    """The same on one line, so that a line break in a name cannot forge a line of a log."""
     return visible(text).replace("\n", "\\n")
 
 
 def as_text(name: str) -> str:
-    """A file name as valid Unicode, for tables and JSON: bytes that are no text become escapes.
+    """A file name as valid Unicode, for tables and JSON: undecodable bytes become escapes.
 
     >>> as_text("photo \\udcff.jpg")
     'photo \\\\xff.jpg'
@@ -53,12 +53,12 @@ def as_text(name: str) -> str:
 
 
 def table_text(name: str) -> str:
-    """A file name as our tables have it: valid Unicode, and on one line."""
+    """A file name as in our tables: valid Unicode, on one line."""
     return one_line(as_text(name))
 
 
 def first_of(words: Sequence[str], most: int = 5, separator: str = ", ") -> str:
-    """The first of some words, and how many others there are.
+    """The first of some words, and the number of the others.
 
     >>> first_of(["cat", "dog"]), first_of(list("abcdefg"), 3)
     ('cat, dog', 'a, b, c and 4 more')
@@ -75,7 +75,7 @@ def clock(seconds: float) -> str:
 
 
 def shown(name: object, longest: int = LONGEST_NAME) -> str:
-    """A name for a message, on one line and short."""
+    """A name for a message: short, on one line."""
     text = os.fspath(name) if isinstance(name, os.PathLike) else str(name)
     if len(text) > longest:
         text = f"{text[: longest // 2]}...{text[-longest // 2 :]}"
@@ -83,14 +83,14 @@ def shown(name: object, longest: int = LONGEST_NAME) -> str:
 
 
 def command(*words: object) -> str:
-    """A command line that a shell reads as these very words; on one line, whatever they hold."""
+    """A command line that a shell reads as exactly these words; on one line, whatever they contain."""
     return " ".join(map(_shell_word, words))
 
 
 def _shell_word(value: object) -> str:
     word = os.fspath(value) if isinstance(value, os.PathLike) else str(value)
     if isinstance(value, os.PathLike) and word.startswith("-"):
-        word = f"./{word}"  # else it is an option
+        word = f"./{word}"  # else it would be an option
     if one_line(word) == word:
         return shlex.quote(word)
     escaped = "".join(_in_dollar_quotes(character) for character in word)
@@ -113,20 +113,20 @@ def _escape(character: str) -> str:
     )
 
 
-# not few_shot: no emphasis begins there
+# not in few_shot, where no emphasis starts
 _MARKDOWN = re.compile(r"[\\`*\[\]<|~$&]|(?<![^\W_])_|_(?![^\W_])")
 _BLOCK = re.compile(r"(#|>|[-+](?=\s|$)|=+$|-+$|[0-9]+(?=[.)](\s|$)))")
 _LINK = re.compile(r"\b(https?|ftp|mailto)(:)|\b(www)(\.)", re.IGNORECASE)
 
 
 def markdown(text: str) -> str:
-    """Plain text within a line of Markdown: no cell ends, no link, image, emphasis, formula or HTML begins."""
+    """Plain text within a line of Markdown: it cannot end a cell or start a link, image, emphasis, formula or HTML."""
     text = " ".join(one_line(re.sub(r"\s", " ", text)).split())
     return _LINK.sub(_without_a_link, _MARKDOWN.sub(_in_markdown, text))
 
 
 def markdown_line(text: str) -> str:
-    """The same as a line of its own: it is no heading, list or quotation either."""
+    """The same as a line of its own: it cannot be a heading, list or quotation either."""
     text = markdown(text)
     if not (block := _BLOCK.match(text)):
         return text
@@ -140,19 +140,19 @@ def _in_markdown(found: re.Match[str]) -> str:
 
 
 def _without_a_link(found: re.Match[str]) -> str:
-    """Renderers make links of bare addresses, too; not where their sign is an entity."""
+    """Renderers also make links of bare addresses, but not where the colon or dot is an entity."""
     return f"{found[1]}&#58;" if found[2] else f"{found[3]}&#46;"
 
 
 def csv_cell(value: object) -> object:
-    """A cell that no spreadsheet takes for a formula: a text that begins like one gets an apostrophe in front.
+    """A cell that no spreadsheet reads as a formula: a text that begins like one gets an apostrophe in front.
 
-    Numbers are left alone, also where they are written as text.
+    Numbers are left alone, even where they are written as text.
     """
     if not isinstance(value, str):
         return value
     text = one_line(value)
-    # of what is guarded already, so that taking the guard off again gives the same text for both
+    # also for text that is guarded already, so that removing the guard gives the same text for both
     bare = value.lstrip("'")
     formula = bare.lstrip().startswith(_FORMULA) or value[:1] in ("\t", "\r", "\n")
     return f"'{text}" if formula and bare != "-" and not _is_number(one_line(bare)) else text
@@ -163,7 +163,16 @@ def without_guard(cell: str) -> str:
     return cell[1:] if cell[:1] == "'" and csv_cell(cell[1:]) == cell else cell
 
 
-_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # the wide ones count in some spreadsheets
+_FORMULA = (
+    "=",
+    "+",
+    "-",
+    "@",
+    "＝",
+    "＋",
+    "－",
+    "＠",
+)  # some spreadsheets accept the full-width ones
 
 
 def counted(number: object, noun: str) -> str:
@@ -204,7 +213,7 @@ _LATEX |= {character: f"\\{character}" for character in "&%$#_{}"}
 
 
 def latex(text: str) -> str:
-    """Plain text in LaTeX: no command, no comment, no formula, no end of a cell."""
+    """Plain text in LaTeX, without commands, comments, formulas or ends of cells."""
     return "".join(
         _LATEX.get(character, character) for character in one_line(text.replace("\n", " "))
     )

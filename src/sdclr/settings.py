@@ -39,7 +39,7 @@ class OptimizerConfig(Section):
     weight_decay: Annotated[float, Field(ge=0, le=3e38)] = 1e-4
     """L2 penalty (sgd, lars) or decoupled decay (adamw)."""
     decay_norms_and_biases: bool = True
-    """Whether weight decay also touches norms and biases, as in the paper's recipes."""
+    """Whether weight decay also applies to norms and biases, as in the paper's recipes."""
     warmup_epochs: Annotated[float, Field(ge=0, le=1e7)] | None = None
     """Linear warm-up from 0, in epochs. None: min(10, epochs / 10)."""
 
@@ -54,7 +54,7 @@ class PretrainConfig(Section):
     """
 
     recipe: str = "custom"
-    """Where these settings started from; for the record only."""
+    """The recipe that these settings started from; for the record only."""
     data: DataConfig
     views: ViewsConfig = ViewsConfig()
     backbone: BackboneConfig = BackboneConfig()
@@ -76,37 +76,38 @@ class PretrainConfig(Section):
     """torch.compile of the method, in one graph; auto: on one CUDA device, for runs of 10,000 steps or more.
     cuda-graphs (small images, CUDA only): also replay each pass's kernels in one launch; a third faster for SDCLR on an
     H100. auto does so for SimCLR and SDCLR in the package's ResNets on views up to 64 px, where tests on a device have
-    shown that it trains the same. What does not compile runs as it is; on several processes it is an error."""
+    shown that it trains the same. A method that does not compile runs uncompiled; on several processes it is an
+    error."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more compute, same gradients."""
     checkpoint_every_epochs: Annotated[int, Field(ge=1, le=10**7)] | None = Field(
         default=None, json_schema_extra=INCIDENTAL
     )
-    """How often a checkpoint is written; one is always written at the end and on a signal. None: every 10 epochs, or as
-    seldom as keeps the steps from waiting for it for more than 2 % of the time."""
+    """How often a checkpoint is written; one is always written at the end and on a signal. None: every 10 epochs, or
+    less often, so that the steps wait for it at most 2 % of the time."""
     checkpoint_every_minutes: Annotated[
         float, Field(gt=0, le=1e9, json_schema_extra=INCIDENTAL)
     ] = 10.0
-    """Longest time between two checkpoints, whatever an epoch lasts; has no influence on the result."""
+    """Longest time between two checkpoints, however long an epoch lasts; has no influence on the result."""
     start_seconds: Annotated[float, Field(gt=0, le=1e9, json_schema_extra=INCIDENTAL)] = 300.0
-    """Of several processes: how long they wait for each other until the first step is done, while images are listed and
-    networks built. Slow file systems and many processes want more."""
+    """For several processes: how long they wait for each other until the first step is done, while images are listed
+    and networks built. Slow file systems and many processes need more."""
     patience_seconds: Annotated[float, Field(gt=0, le=1e9, json_schema_extra=INCIDENTAL)] = 120.0
-    """Of several processes: how long one waits for another's answer before the run ends; more than a save may take."""
+    """For several processes: how long one waits for another's answer before the run ends; more than a save may take."""
     health_every_epochs: Annotated[
         int | None, Field(ge=0, le=10**7, json_schema_extra=INCIDENTAL)
     ] = None
     """How often the health of the training is measured on a few of its images (docs/health.md); 0: never. None: after
-    the first and the last epoch, and between them as seldom as costs at most 0.5 % of the time. Changes no weight."""
+    the first and the last epoch, and between them as often as costs at most 0.5 % of the time. Changes no weight."""
     record_images: bool = False
     """Keep loss, COLT's mass and disagreement of every image by epoch: RUN/image_records.f32, and images.parquet at the
-    end. Changes no weight; 12 bytes an image and epoch."""
+    end. Changes no weight; 12 bytes per image and epoch."""
     weights: str | None = None
-    """What the backbone starts from: a run folder, a backbone.safetensors, or a file of weights that something else has
-    written (.safetensors, .pt, .pth, .ckpt, .bin, or a Hugging Face folder): docs/backbones.md."""
+    """What the backbone starts from: a run folder, a backbone.safetensors, or a file of weights from another program
+    (.safetensors, .pt, .pth, .ckpt, .bin, or a Hugging Face folder): docs/backbones.md."""
     weights_match: WeightsMatch = "exact"
-    """How a file that sdclr has not written must fit: exact; partial: what it lacks stays fresh; order: by the order of
-    its tensors, whatever their names."""
+    """How a file from another program must fit: exact; partial: missing tensors stay fresh; order: by the order of its
+    tensors, whatever their names."""
 
     @field_validator("weights")
     @classmethod
@@ -122,8 +123,8 @@ class PretrainConfig(Section):
     def parse(cls, values: Mapping[str, Any], *, foreign: bool = False) -> Self:
         """Validate plain nested values; see :meth:`Section.parse`.
 
-        Of images with other than 3 channels, settings of colours that are not given are 0; with views.own, those of all
-        that its callable does instead.
+        For images with other than 3 channels, colour settings that are not given are 0; with views.own, settings of
+        views that are not given leave the callable's views as they are.
         """
         return super().parse(_completed_views(values), foreign=foreign)
 
@@ -142,17 +143,17 @@ class PretrainConfig(Section):
     def with_values(self, values: Mapping[str, Any]) -> Self:
         """A copy with dotted names set to plain values, validated again.
 
-        Where they choose other than 3 channels, colours are jittered no more; to jitter them in spite of it is a
+        Where they choose other than 3 channels, colours are no longer jittered; jittering them anyway raises
         ConfigError. Where they choose another backbone, settings of this config that do not apply to it (the width of a
-        ResNet) go back to their defaults; one that ``values`` give themselves is a ConfigError. Where they choose
-        another method, all of its settings begin at that method's own defaults: what suits one need not suit the other.
+        ResNet) go back to their defaults; giving such a setting in ``values`` raises ConfigError. Where they choose
+        another method, all of its settings start at that method's own defaults: values for one need not suit the other.
         Where they choose another data set, settings of this config's data that do not suit it (the imbalance ratio of
         generated splits, for images as they are) go back to their defaults.
         """
         return super().with_values(self._left_behind(values) | dict(values))
 
     def _left_behind(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """What takes back the settings that another data set, backbone or method has no use for."""
+        """Values that reset the settings that another data set, backbone or method does not use."""
         taken_back = self._data_left_behind(values) | self._views_left_behind(values)
         name = values.get("backbone.name", self.backbone.name)
         if isinstance(name, str) and "backbone" not in values:
@@ -173,7 +174,7 @@ class PretrainConfig(Section):
         return taken_back
 
     def _data_left_behind(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """What takes back the settings of the images that do not suit the chosen data set."""
+        """Values that reset the settings of the images that do not suit the chosen data set."""
         name = values.get("data.name")
         if "data" in values or not isinstance(name, str) or name not in SOURCES:
             return {}
@@ -184,7 +185,7 @@ class PretrainConfig(Section):
         return {f"data.{field}": value for field, value in unfit.items()}
 
     def _views_left_behind(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """What takes back the settings of views that do not go with the chosen channels, or with views of one's own."""
+        """Values that reset the settings of views that do not suit the chosen channels, or the user's own views."""
         if "views" in values:
             return {}
         section = values.get("data")
@@ -206,7 +207,7 @@ NOTHING_BUT_OWN: Mapping[str, Any] = {
     "grey": 0.0,
     "blur": 0.0,
 }
-"""Settings of views that do nothing to what a callable of the user's own has made."""
+"""Settings of views that change nothing in the views of a user's own callable."""
 
 
 def _colourless(jitter: Sequence[float]) -> dict[str, Any]:
@@ -215,7 +216,7 @@ def _colourless(jitter: Sequence[float]) -> dict[str, Any]:
 
 
 def _completed_views(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The same settings, with those of the views that are not given as the channels and views.own want them."""
+    """The same settings, where those of the views that are not given suit the channels and views.own."""
     data, views = values.get("data"), values.get("views", {})
     if not isinstance(data, Mapping) or not isinstance(views, Mapping):
         return values

@@ -1,7 +1,7 @@
-"""Images to features as a transformer of scikit-learn: in a Pipeline, in cross_val_score, cloned and pickled.
+"""Images to features as a scikit-learn transformer: works in a Pipeline and cross_val_score, can be cloned and pickled.
 
 N images, F feature dim. An image may be the path of a file, a PIL image or an array [H, W] or [H, W, 3] of 8 bits; all
-three of the same picture give the same features. It knows nothing of labels.
+three of the same picture give the same features. It does not use labels.
 """
 
 from __future__ import annotations
@@ -54,25 +54,25 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
     ----------
     source : str, path or Run, default None
         A run folder, a backbone.safetensors, ``timm:NAME`` or ``torchvision:NAME`` (with ImageNet's weights). Then
-        ``fit`` only opens it. None: ``fit`` pre-trains on the images that it is given, as ``sdclr pretrain`` does.
+        ``fit`` only opens it. None: ``fit`` pre-trains on the images that it receives, as ``sdclr pretrain`` does.
     batch_size : int, default 64
-        Images that are embedded at once; it changes the memory that is needed, and no feature but for rounding.
+        Images that are embedded at once; it changes the memory needed, but features only by rounding.
     device : str, default "auto"
         cpu, cuda, cuda:N, mps or auto.
     image_size : int, default None
-        Side in pixels of what the network sees; None: as it was trained. The middle of an image is taken.
+        Side in pixels of the network's input; None: as it was trained. The middle of an image is taken.
     pretrain : mapping, default None
         Settings for the pre-training by dotted name, such as ``{"epochs": 20, "method.name": "simclr"}``.
     out : path, default None
-        Run folder of the pre-training, which goes on there after an interruption; images that are no files are
-        kept beside it, in OUT-images. None: a temporary one, and only the network is kept, in this object.
+        Run folder of the pre-training, which resumes there after an interruption; images that are not files are
+        kept next to it, in OUT-images. None: a temporary one, and only the network is kept, in this object.
 
     Attributes
     ----------
     backbone_ : Backbone
         The network, on the CPU, in eval mode.
     image_size_ : int
-        Side in pixels of what it sees.
+        Side in pixels of its input.
 
     Examples
     --------
@@ -103,7 +103,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         self.out = out
 
     def fit(self, X: Images, y: object = None) -> Self:
-        """Open the network, or pre-train one on the images ``X`` where there is no source. ``y`` is not looked at."""
+        """Open the network, or pre-train one on the images ``X`` where there is no source. ``y`` is ignored."""
         self._check_parameters()
         num_images = _number_of(X)
         self._reading: dict[str, Any] = {"exif_rotation": True, "grey_bits": 16}
@@ -125,7 +125,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             )
             run = pretrain(config, out, choices=choices)
             encoder = open_encoder(run.folder, image_size=self.image_size)
-            # transform sees a file as the training saw it
+            # transform reads a file as the training did
             self._reading = {key: getattr(config.data, key) for key in self._reading}
         self._take(encoder.backbone, encoder.image_size)
         return self
@@ -133,7 +133,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
     def transform(self, X: Images) -> npt.NDArray[np.float32]:
         """The features [N, F] of the images ``X``, float32.
 
-        Raises DataError, with the position, for what is no image.
+        Raises DataError, with the position, for anything that is not an image.
         """
         check_is_fitted(self, "backbone_")
         _number_of(X)
@@ -207,7 +207,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             yield Path(folder) / "run"
 
     def _seen(self, image: Any, row: int) -> torch.Tensor:
-        """[3, S, S] in [0, 1], on the network's device."""
+        """[C, S, S] in [0, 1], on the network's device."""
         try:
             if isinstance(image, str | os.PathLike):
                 if not Path(image).is_file():
@@ -241,7 +241,7 @@ def _require_settings(values: Any) -> None:
 
 def _number_of(images: Images) -> int:
     is_one = isinstance(images, str | bytes | os.PathLike | Mapping)
-    # sets have no order, and what they would give no rows
+    # sets have no order, so their features would have no rows
     if is_one or not (hasattr(images, "__len__") and hasattr(images, "__getitem__")):
         raise DataError(
             f"Embedder takes a list of paths, PIL images or arrays, or one array [N, H, W, 3]; got "
@@ -260,7 +260,7 @@ def _number_of(images: Images) -> int:
 
 
 def _require_several(images: npt.NDArray[Any]) -> None:
-    """DataError for an array that is one image, or none; an array of paths may have one axis."""
+    """DataError for an array that is one image, or not of images; an array of paths may have one axis."""
     shape = list(images.shape)
     if images.ndim == 0 or (images.ndim < 3 and images.dtype.kind not in "OU"):
         raise DataError(
@@ -272,7 +272,7 @@ def _require_several(images: npt.NDArray[Any]) -> None:
 
 
 def _as_picture(image: Any) -> Image.Image:
-    """A PIL image of an array of 8 bits, [H, W] or [H, W, 3]; PIL images as they are."""
+    """A PIL image from an array of 8 bits, [H, W] or [H, W, 3]; PIL images unchanged."""
     if isinstance(image, Image.Image):
         return image
     if not isinstance(image, np.ndarray):
@@ -289,7 +289,7 @@ def _as_picture(image: Any) -> Image.Image:
 
 
 def _require_pixels(image: Any) -> None:
-    """DataError for a PIL image or an array of no height or no width."""
+    """DataError for a PIL image or an array without height or width."""
     if isinstance(image, Image.Image) and 0 in image.size:
         raise DataError(f"it has no pixels: its size is {image.width} x {image.height}.")
     if isinstance(image, np.ndarray) and image.size == 0:
@@ -307,10 +307,10 @@ def _require_enough(num_images: int) -> None:
 
 @contextlib.contextmanager
 def _as_files(images: Images, out: Path) -> Iterator[tuple[str, str]]:
-    """A list of the images as files, for a pre-training in ``out``, and the folder that they all lie below.
+    """A list of the images as files, for a pre-training in ``out``, and the folder that contains them all.
 
-    Those that are no files become PNGs in OUT-images, which an interrupted run finds again. Where the block fails, the
-    folder is as it was: a refusal has written nothing.
+    Those that are not files become PNGs in OUT-images, which an interrupted run finds again. If the block fails, the
+    folder is restored, so that a refusal leaves nothing behind.
     """
     folder = out.with_name(f"{out.name}-images")
     paths = _paths_of(images, folder)
@@ -329,7 +329,7 @@ def _as_files(images: Images, out: Path) -> Iterator[tuple[str, str]]:
     before = place.read_bytes()
     listed = _list_of(paths)
     try:
-        if before != listed:  # the files have moved, or are others, which is for the run to say
+        if before != listed:  # the files have moved, or are others, which the run checks
             write_atomically(place, listed)
         yield str(place.absolute()), root
     except Preempted:
@@ -343,7 +343,7 @@ def _as_files(images: Images, out: Path) -> Iterator[tuple[str, str]]:
 
 
 def _paths_of(images: Images, folder: Path) -> list[str]:
-    """Where every image lies as a file, or is to lie in ``folder``. DataError for a file that is given twice."""
+    """The path of every image as a file, or its future path in ``folder``. DataError for a file that is given twice."""
     digits = len(str(len(images) - 1))
     paths = []
     row_of: dict[str, int] = {}
@@ -371,7 +371,7 @@ def _list_of(paths: Sequence[str]) -> bytes:
 
 
 def _pngs(images: Images) -> Iterator[tuple[int, bytes]]:
-    """Those that are no files, with their positions. DataError for what is no image."""
+    """The images that are not files as PNGs, with their positions. DataError for anything that is not an image."""
     for row, image in enumerate(images):
         if isinstance(image, str | os.PathLike):
             continue
@@ -385,7 +385,7 @@ def _pngs(images: Images) -> Iterator[tuple[int, bytes]]:
 
 
 def _write_images(images: Images, paths: Sequence[str], folder: Path) -> None:
-    """The folder with all it holds, or nothing."""
+    """Write the folder with all its contents, or nothing."""
     make_folder(folder.parent)
     beside = temporary_name(folder)
     try:
@@ -401,7 +401,7 @@ def _write_images(images: Images, paths: Sequence[str], folder: Path) -> None:
 
 
 def _require_same_pictures(images: Images, paths: Sequence[str], out: Path, folder: Path) -> None:
-    """ConfigError unless ``folder`` is of an earlier fit, and holds the images that are no files."""
+    """ConfigError unless ``folder`` is from an earlier fit and holds the images that are not files."""
     if not (folder / LIST_FILE).is_file():
         raise ConfigError(
             f"{folder} exists and holds something else; Embedder keeps images there. Choose another out."
@@ -415,7 +415,7 @@ def _require_same_pictures(images: Images, paths: Sequence[str], out: Path, fold
 
 
 def _holds(path: Path, png: bytes) -> bool:
-    """Whether a file holds these pixels; another version of Pillow may have compressed them otherwise."""
+    """Whether a file holds these pixels; another version of Pillow may have compressed them differently."""
     try:
         if path.read_bytes() == png:
             return True

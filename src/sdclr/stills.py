@@ -1,4 +1,4 @@
-"""What a network sees of a picture as it is: its middle, resized. Knows neither files nor data sets."""
+"""What a network sees of an unaugmented picture: its middle, resized. Knows neither files nor data sets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Picture(Protocol):
         """(width, height)."""
 
     def pixels(self, left: int, top: int, right: int, bottom: int) -> Bytes:
-        """[bottom - top, right - left, C] of a box that lies inside the image; not to be written to."""
+        """[bottom - top, right - left, C] of a box inside the image; must not be modified."""
 
 
 class DecodedPicture(NamedTuple):
@@ -36,36 +36,36 @@ class DecodedPicture(NamedTuple):
         return self.image.size
 
     def pixels(self, left: int, top: int, right: int, bottom: int) -> Bytes:
-        """[bottom - top, right - left, 3] of a box that lies inside the image."""
+        """[bottom - top, right - left, 3] of a box inside the image."""
         return np.asarray(self.image.crop((left, top, right, bottom)))
 
 
 def whole(picture: Picture) -> Bytes:
-    """All its pixels, [H, W, C]."""
+    """All pixels of a picture, [H, W, C]."""
     if isinstance(picture, DecodedPicture):
         return np.asarray(picture.image)
     return picture.pixels(0, 0, *picture.size)
 
 
 def has_deep_grey(image: Image.Image) -> bool:
-    """Whether its levels reach up to 65,535."""
+    """Whether an image's levels reach up to 65,535."""
     return image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
 
 
 def eight_bits(levels: npt.NDArray[np.uint32], bits: int = 16) -> Bytes:
-    """Grey levels that use so many bits as the nearest of 0 .. 255, in whole numbers; white is the largest of them."""
+    """Grey levels of ``bits`` bits, rounded to 0 .. 255 in integer arithmetic; white is the largest of them."""
     white = (1 << bits) - 1
     scaled = (levels + 128) // 257 if bits == 16 else (levels * 255 + white // 2) // white
     return scaled.astype(np.uint8)
 
 
 def resized_side(size: int) -> int:
-    """The short side of a picture whose middle of ``size`` is 224 out of 256 of it."""
+    """The short side to which a picture is resized, so that its middle of ``size`` is 224/256 of it."""
     return round(size * 256 / 224)
 
 
 def still(picture: Picture, size: int) -> Bytes:
-    """[S, S, C]: the middle of a picture whose short side was resized to S * 256 / 224 (bilinear): 224 out of 256."""
+    """[S, S, C]: the middle of a picture whose short side was resized to S * 256 / 224 (bilinear), 224/256 of it."""
     short, resized = min(picture.size), resized_side(size)
     # resizing all of a long strip would take gigabytes
     width, height = (min(side, LONGEST_STRIP * short) for side in picture.size)
@@ -78,9 +78,9 @@ def still(picture: Picture, size: int) -> Bytes:
 def resized_by_pillow(
     pixels: Bytes, size: tuple[int, int], box: tuple[int, int, int, int] | None = None
 ) -> Bytes:
-    """[H, W, C] resized to ``size`` (width, height), bilinear and antialiased, and of that the ``box``.
+    """[H, W, C] resized to ``size`` (width, height), bilinear and antialiased, then cropped to ``box``.
 
-    Pillow knows one band and three: others go one by one, with the same numbers.
+    Pillow supports one band or three: others are resized one by one, with the same numbers.
     """
     bands = [pixels] if pixels.shape[2] == 3 else [pixels[:, :, c] for c in range(pixels.shape[2])]
     resized = []

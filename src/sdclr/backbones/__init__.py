@@ -1,4 +1,4 @@
-"""Room: images [B, 3, S, S] in [0, 1] -> features [B, F]. Any network; knows no method and no data set."""
+"""Room: images [B, C, S, S] in [0, 1] -> features [B, F]. Any network; knows no method and no data set."""
 
 from typing import TYPE_CHECKING
 

@@ -19,7 +19,8 @@ def checkpoint_activations(network: nn.Module) -> int:
 
     A block is an element of an outermost nn.Sequential or nn.ModuleList that has submodules of its own: residual
     blocks, transformer layers, stages. Keys of the state_dict stay as they are. Gradients are exact, and batch-norm
-    statistics move once per step: the recomputation leaves them alone. Raises ConfigError when there are no blocks.
+    statistics are updated once per step: the recomputation leaves them alone. Raises ConfigError when there are no
+    blocks.
     """
     blocks = list(_blocks(network))
     if not blocks:
@@ -47,7 +48,7 @@ def _first_and_second_run(block: nn.Module) -> tuple[Any, Any]:
 
 @contextmanager
 def _frozen_statistics(block: nn.Module) -> Iterator[None]:
-    """Momentum 0 for the norms in ``block``: they compute as before, but their statistics stay where they are."""
+    """Momentum 0 for the norms in ``block``: they compute as before, but their statistics do not change."""
     norms: list[Any] = [m for m in block.modules() if getattr(m, "track_running_stats", False)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:

@@ -37,7 +37,7 @@ _OF_HEAD = re.compile(
 
 @dataclass(frozen=True)
 class AuthorsCheckpoint:
-    """What one of their files holds, in our names."""
+    """The contents of one of their files, under our names."""
 
     architecture: BackboneConfig
     backbone: Backbone
@@ -49,14 +49,14 @@ class AuthorsCheckpoint:
     """Key in their file -> why it is not in the backbone."""
     num_matched: int
     stored_as: tuple[str, ...]
-    """The types of the file's weights; computed is in float32."""
+    """The types of the file's weights; computations use float32."""
     projector_layers: int | None
-    """Layers of the projection head the file carries; None for a fine-tuned network."""
+    """Layers of the projection head in the file; None for a fine-tuned network."""
     dual_norms: bool
-    """Whether it carries a second set of norms, the competitor's."""
+    """Whether it has a second set of norms, the competitor's."""
 
     def summary(self) -> str:
-        """Lines for a person: what was matched, and what was left out and why."""
+        """Lines for the user: what was matched, and what was left out and why."""
         reasons: dict[str, int] = {}
         for reason in self.left_out.values():
             reasons[reason] = reasons.get(reason, 0) + 1
@@ -99,13 +99,13 @@ def read_authors_checkpoint(path: Path | str, branch: Branch = "target") -> Auth
     epoch = content.get("epoch")
     tensors, classifier, left_out = _sort_keys(dict(state), branch, str(path))
     architecture = _architecture(tensors, str(path))
-    # a name and a shape cost nothing; what they claim may not fit any memory
+    # names and shapes cost nothing, but the tensors that they claim may not fit in memory
     with without_data():
         claimed = build_backbone(architecture).net.state_dict()
     check_fit(claimed, tensors, str(path))
     _check_classifier(classifier, str(path))
     require_usable_weights(tensors | (classifier or {}), str(path))
-    # its first weights are replaced: the caller's draws go on
+    # its first weights are replaced, so the caller's draws are not affected
     with default_generators(0, torch.device("cpu")):
         backbone = build_backbone(architecture)
     load_strictly(backbone.net, tensors, str(path))
@@ -116,15 +116,7 @@ def read_authors_checkpoint(path: Path | str, branch: Branch = "target") -> Auth
         epoch=epoch if isinstance(epoch, int) and not isinstance(epoch, bool) else None,
         left_out=left_out,
         num_matched=len(tensors),
-        stored_as=tuple(
-            sorted(
-                {
-                    str(t.dtype).removeprefix("torch.")
-                    for t in tensors.values()
-                    if t.is_floating_point()
-                }
-            )
-        ),
+        stored_as=_types_of_weights(tensors),
         projector_layers=sum(
             re.fullmatch(r"(module\.)?fc\.fc\d\.weight", key) is not None for key in state
         )
@@ -134,7 +126,7 @@ def read_authors_checkpoint(path: Path | str, branch: Branch = "target") -> Auth
 
 
 def _check_plain(key: object, tensor: Tensor, where: str) -> None:
-    """Every number of a tensor is in the file: nothing sparse, quantised, without memory or repeated by strides."""
+    """Require every number to be in the file: nothing sparse, quantised, without memory or repeated by strides."""
     plain = isinstance(key, str) and tensor.layout == torch.strided and tensor.device.type == "cpu"
     if not plain or tensor.is_quantized or type(tensor) not in (Tensor, torch.nn.Parameter):
         raise CheckpointError(f"{where} was refused: {str(key)[:80]!r} is no plain tensor.")
@@ -197,7 +189,7 @@ def _put(tensors: dict[str, Tensor], name: str, tensor: Tensor, key: str, where:
 
 
 def _check_classifier(classifier: Mapping[str, Tensor], where: str) -> None:
-    """CheckpointError unless there is none, or a weight [C, F] with a bias [C]."""
+    """CheckpointError unless there is no classifier, or a weight [C, F] with a bias [C]."""
     if not classifier:
         return
     weight, bias = classifier.get("weight"), classifier.get("bias")

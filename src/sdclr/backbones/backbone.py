@@ -1,4 +1,4 @@
-"""A backbone: any network behind its input normalisation, with its feature size measured instead of typed in."""
+"""A backbone: any network behind its input normalisation, with its feature size measured rather than configured."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from sdclr.storage.tensor_files import is_storable
 Array = npt.NDArray[Any]
 
 SMALLEST_INPUT, LARGEST_INPUT = -0.5, 1.5
-"""What images in [0, 1] may reach: a resize that sharpens edges overshoots, 0 .. 255 and mean 0 lie far outside."""
+"""The accepted range of images in [0, 1]: a resize that sharpens edges overshoots; 0 .. 255 and mean 0 are far off."""
 
 
 class Backbone(nn.Module):
     """Images [B, C, S, S] in [0, 1] -> features [B, F]. ``net`` is the stock network with its own plain keys.
 
     A network that torch.compile or DataParallel wraps is taken out of its wrapper. The input is normalised here, with
-    ``mean`` and ``std``: a network that does the same itself needs a mean of 0 and a std of 1.
+    ``mean`` and ``std``: a network that normalises itself needs a mean of 0 and a std of 1.
     """
 
     mean: Tensor
     std: Tensor
     image_size: int | None = None
-    """Side in pixels of the images that the network was trained on; None where that is not known."""
+    """Side in pixels of the images that the network was trained on; None where it is not known."""
     feature_dim: int | None = None
     """F; None for a network that was not loaded from a file."""
     checks_input: bool = False
@@ -75,7 +75,7 @@ class Backbone(nn.Module):
         return self.net((images - self.mean) / self.std)
 
     def _require_own_precision(self, images: Tensor) -> None:
-        """DataError for fp64 where the weights are of another kind: a layer would say less."""
+        """DataError for fp64 where the weights are of another type: a layer's own error would say less."""
         weight = next(self.parameters(), None)
         is_wider = isinstance(images, Tensor) and images.dtype == torch.float64
         if is_wider and weight is not None and weight.dtype != torch.float64:
@@ -98,15 +98,15 @@ class Backbone(nn.Module):
         exif_rotation: bool = True,
         grey_bits: int = 16,
     ) -> Tensor:
-        """A PIL image as this backbone takes it: [C, S, S] in [0, 1]; of a list of images, a batch [B, C, S, S].
+        """A PIL image as this backbone takes it: [C, S, S] in [0, 1]; for a list of images, a batch [B, C, S, S].
 
-        An image may be an array [H, W, C] or [C, H, W] of 8 or 16 bits, too; other than 3 channels often are.
+        An image may also be an array [H, W, C] or [C, H, W] of 8 or 16 bits, as is common for other than 3 channels.
 
         The middle of the image, resized so that ``size`` (default: ``image_size``) is 224/256 of its short side, as
-        ``sdclr embed`` cuts image files. ``exif_rotation``: turn a photograph as its EXIF tag says. ``grey_bits``: how
-        many bits greys of 16 use, as data.grey_bits of the run says; they are scaled as in training. The result is on
-        the backbone's device and has its dtype. Raises ConfigError where the size is not known, and DataError for what
-        is no image, or has greys of 32 bits, which have no agreed range.
+        ``sdclr embed`` cuts image files. ``exif_rotation``: rotate a photograph by its EXIF tag. ``grey_bits``: how
+        many bits 16-bit greys use, as data.grey_bits of the run; they are scaled as in training. The result is on the
+        backbone's device and has its dtype. Raises ConfigError where the size is not known, and DataError for anything
+        that is not an image, or has 32-bit greys, which have no agreed range.
         """
         side = size if size is not None else self.image_size
         if side is None:
@@ -146,10 +146,10 @@ class Backbone(nn.Module):
 def require_images(images: Tensor, channels: int = 3) -> None:
     """DataError unless ``images`` are floats [B, C, H, W] in [0, 1].
 
-    A resize may overshoot this range a little. The range is not looked at while a compiler traces.
+    A resize may overshoot this range a little. The range is not checked while a compiler traces.
     """
     wanted = f"the backbone takes float images [B, {channels}, H, W] in [0, 1]"
-    if isinstance(images, torch.fx.Proxy):  # torch.fx traces the network: no images are there
+    if isinstance(images, torch.fx.Proxy):  # torch.fx traces the network: there are no images
         return
     if not isinstance(images, Tensor):
         raise DataError(
@@ -192,7 +192,7 @@ def require_images(images: Tensor, channels: int = 3) -> None:
 
 
 def other_channels(read: int, channels: int) -> DataError:
-    """Images that were read with other channels than a network takes."""
+    """The error for images that were read with other channels than a network takes."""
     return DataError(
         f"this network takes images of {channels} channels, and these were read with {read}. Set "
         f"data.channels={channels}, if that is what the images have."
@@ -214,7 +214,7 @@ def _rgb(image: Image.Image, grey_bits: int) -> Image.Image:
     if image.mode == "RGB":
         return image
     plain = image.copy()
-    plain.info.pop("transparency", None)  # to be dropped; Pillow would warn that it cannot keep it
+    plain.info.pop("transparency", None)  # dropped, as Pillow would warn that it cannot keep it
     return plain.convert("RGB")
 
 

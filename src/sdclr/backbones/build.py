@@ -29,7 +29,7 @@ from sdclr.outside import load
 def input_constants(config: BackboneConfig, channels: int = 3) -> Normalisation:
     """The mean and std that a fresh backbone of these settings has, before any weights are loaded.
 
-    Of other than 3 channels and with normalisation=auto, mean 0.5 and std 0.5: whoever has the images measures them.
+    For other than 3 channels with normalisation=auto, mean 0.5 and std 0.5: code that has the images measures theirs.
     """
     given = config.normalisation
     if isinstance(given, Normalisation):
@@ -54,7 +54,7 @@ def input_constants(config: BackboneConfig, channels: int = 3) -> Normalisation:
 
 
 def normalisation_of_library(name: str) -> Normalisation | None:
-    """The constants with which timm or torchvision has trained its weights of a network; None where nobody says so."""
+    """The constants with which timm or torchvision trained its weights of a network; None where not known."""
     from sdclr.backbones.pretrained import trained_with
 
     constants = trained_with(name)
@@ -65,10 +65,10 @@ def normalisation_of_library(name: str) -> Normalisation | None:
 
 
 def build_backbone(config: BackboneConfig, channels: int = 3) -> Backbone:
-    """The network named in the config, headless, with fresh weights, also where pretrained ones are to follow.
+    """The network named in the config, headless, with fresh weights, even where pretrained ones are to follow.
 
-    Its first convolution takes images of so many ``channels``. Raises ConfigError for unknown names, where nobody
-    offers the pretrained weights that are asked for, and for a network that has no such convolution.
+    Its first convolution takes images with ``channels`` channels. Raises ConfigError for unknown names, where requested
+    pretrained weights do not exist, and for a network that has no such convolution.
     """
     row = require_row(config.name)
     for field, words in settings_without_effect(config.name).items():
@@ -89,7 +89,7 @@ def build_backbone(config: BackboneConfig, channels: int = 3) -> Backbone:
 
 
 def require_row(name: str) -> BackboneRow:
-    """ConfigError for a backbone.name that names nothing, with what may be meant."""
+    """The row of a backbone.name; ConfigError, with similar names, if there is none."""
     row = row_of(name)
     if row is not None and (":" in name) == row.written.endswith(":NAME"):
         return row
@@ -102,11 +102,11 @@ def require_row(name: str) -> BackboneRow:
 
 
 def require_known_network(backbone: str) -> None:
-    """ConfigError, with the nearest names, for a name that no network of ours, yours, timm's or torchvision's has."""
+    """ConfigError, with the nearest names, for a name that is not a network of ours, yours, timm or torchvision."""
     library = require_row(backbone).name
     name = backbone.partition(":")[2]
     if library == "timm":
-        import timm  # seconds, and only networks of timm need it
+        import timm  # takes seconds, and only timm's networks need it
 
         if not timm.is_model(name):
             raise ConfigError(
@@ -123,9 +123,9 @@ def require_known_network(backbone: str) -> None:
 
 
 def check_pretrained(name: str, width: int, stem: str) -> None:
-    """Raise ConfigError where nobody offers weights for this network, before any download.
+    """Raise ConfigError where there are no pretrained weights for this network, before any download.
 
-    A library is imported for its own networks alone: that takes seconds, and ours are known.
+    A library is imported only for its own networks: that takes seconds, and ours are known.
     """
     kind, _, model = name.rpartition(":")
     row = row_of(name)
@@ -184,11 +184,11 @@ def no_network(_: str, config: BackboneConfig, channels: int) -> nn.Module:
 
 
 CHANNEL_KEYWORDS = ("channels", "in_chans", "in_channels")
-"""What a function of somebody's own that makes a network may call the number of channels of its images."""
+"""The names that a user's own function that makes a network may give its argument for the number of channels."""
 
 
 def own_network(_: str, config: BackboneConfig, channels: int) -> nn.Module:
-    """One that a user has registered; it is told the channels where it has a keyword for them."""
+    """A network that a user has registered; the channels are passed where it has a keyword for them."""
     row = BACKBONES[config.name]
     assert row.own is not None
     options = dict(config.options)
@@ -210,7 +210,7 @@ def own_network(_: str, config: BackboneConfig, channels: int) -> nn.Module:
 
 
 def _require_free(options: Mapping[str, Any]) -> None:
-    """ConfigError where the options say the channels, which data.channels does."""
+    """ConfigError where the options set the channels, which data.channels does."""
     if "in_chans" in options and options["in_chans"] != 3:
         raise ConfigError(
             f"backbone.options.in_chans={options['in_chans']!r}: the channels of the images are data.channels, which "
@@ -263,9 +263,9 @@ def torchvision_network(name: str, config: BackboneConfig, channels: int) -> nn.
 
 
 def _replace_first_convolution(network: nn.Module, name: str, channels: int) -> None:
-    """In place of the first convolution one for so many channels, with fresh weights.
+    """Replace the first convolution by one for ``channels`` channels, with fresh weights.
 
-    They are normal and so wide that outputs vary as the network's authors have made them for 3 channels.
+    They are normal, with a spread that keeps the variance of outputs the same as for 3 channels.
     """
     found = next((one for one in network.named_modules() if isinstance(one[1], nn.Conv2d)), None)
     transforms = getattr(network, "transform_input", False)
@@ -297,7 +297,7 @@ def _replace_first_convolution(network: nn.Module, name: str, channels: int) -> 
 
 
 def torchvision_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The keywords of torchvision's constructor."""
+    """The keyword arguments of torchvision's constructor."""
     if name in ("googlenet", "inception_v3"):
         # their defaults return tuples, and warn
         return {"aux_logits": False, "init_weights": True} | dict(options)
@@ -307,7 +307,7 @@ def torchvision_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]
 
 
 def torchvision_code(name: str, options: Mapping[str, Any], network: nn.Module) -> str:
-    """Python that makes ``network``, which :func:`torchvision_network` has made."""
+    """Python code that makes ``network``, a result of :func:`torchvision_network`."""
     given = torchvision_options(name, options)
     words = ", ".join(f"{key}={value!r}" for key, value in given.items())
     maker = f'torchvision.models.get_model("{name}"{", " if words else ""}{words})'
@@ -321,8 +321,8 @@ def torchvision_code(name: str, options: Mapping[str, Any], network: nn.Module) 
 
 
 def head_of_torchvision(network: nn.Module, name: str) -> str:
-    """The name of the classifier's last layer in a network of torchvision, or of what stands in its place."""
-    if name.startswith("squeezenet"):  # its classifier is a convolution and the pooling behind it
+    """The name of the classifier's last layer in a network of torchvision, or of its replacement."""
+    if name.startswith("squeezenet"):  # its classifier is a convolution followed by pooling
         return "classifier"
     for attribute in ("fc", "head", "heads", "classifier"):
         head = getattr(network, attribute, None)
@@ -344,7 +344,7 @@ _MAXVIT_T: dict[str, Any] = {
     "head_dim": 32,
     "stochastic_depth_prob": 0.2,
 }
-"""torchvision's maxvit_t; its own function does not let the partition size be changed, which other images need."""
+"""torchvision's maxvit_t; its own function does not allow another partition size, which other image sizes need."""
 
 
 def _did_you_mean(name: str, names: list[str]) -> str:

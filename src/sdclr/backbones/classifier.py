@@ -28,15 +28,15 @@ BACKBONE_FILE = "backbone.safetensors"
 
 
 class ClassifierFacts(Section):
-    """What the metadata of a classifier file say; others are for people to read."""
+    """The metadata of a classifier file that are used; others are for people to read."""
 
     model_config = ConfigDict(extra="ignore")
 
     class_names: Annotated[tuple[str, ...], Field(min_length=2)]
     temperature: Annotated[float, Field(gt=0)] | None = None
-    """What logits are divided by before the softmax; None where confidences are not calibrated."""
+    """The divisor of logits before the softmax; None where confidences are not calibrated."""
     backbone_sha256: str
-    """Of the backbone file that this head was trained with."""
+    """The digest of the backbone file that this head was trained with."""
     exif_rotation: bool = True
     grey_bits: Annotated[int, Field(ge=8, le=16)] = 16
 
@@ -72,7 +72,7 @@ class Classifier(nn.Module):
         return logits
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Of logits [N, C], calibrated where there is a temperature: rows sum to 1."""
+        """The probabilities of logits [N, C], calibrated where there is a temperature: rows sum to 1."""
         return (logits.double() / (self.temperature or 1.0)).softmax(dim=1)
 
 
@@ -84,7 +84,7 @@ def is_classifier(source: Path | str) -> bool:
 def save_classifier(
     folder: Path, classifier: Classifier, architecture: dict[str, Any], facts: Mapping[str, Any]
 ) -> None:
-    """Write both files; the head's comes last, and makes the folder a classifier. ``facts``: for people to read."""
+    """Write both files; the head's is last, and makes the folder a classifier. ``facts``: for people to read."""
     backbone = classifier.backbone
     described = {"image_size": backbone.image_size, "feature_dim": backbone.feature_dim}
     save_backbone(folder / BACKBONE_FILE, backbone, architecture, {**described, **facts})

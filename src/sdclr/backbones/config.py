@@ -17,7 +17,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Normalisation(Section):
-    """What is subtracted from the input's channels, and what they are divided by; one number for each."""
+    """The numbers that are subtracted from the input's channels and that these are divided by; one for each channel."""
 
     mean: Annotated[tuple[float, ...], Field(min_length=1)]
     std: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
@@ -32,11 +32,11 @@ class Normalisation(Section):
 
     @property
     def channels(self) -> int:
-        """Of the images that it is for."""
+        """The number of channels of the images that it is for."""
         return len(self.mean)
 
     def is_like(self, other: Normalisation) -> bool:
-        """Whether both are the same but for rounding to float32."""
+        """Whether both are the same up to rounding to float32."""
         if self.channels != other.channels:
             return False
         pairs = zip(self.mean + self.std, other.mean + other.std, strict=True)
@@ -47,7 +47,7 @@ IMAGENET = Normalisation(mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
 def no_normalisation(channels: int = 3) -> Normalisation:
-    """What leaves images as they are."""
+    """A normalisation that leaves images unchanged."""
     return Normalisation(mean=(0.0,) * channels, std=(1.0,) * channels)
 
 
@@ -63,12 +63,12 @@ class BackboneConfig(Section):
     pretrained: bool = False
     """Start from ImageNet weights of torchvision or timm instead of fresh ones; downloads them once."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """Further keywords for the constructor of a torchvision or timm network, e.g. {"depth": 6}. A network that is built
-    for one image size gets views.size by itself."""
+    """Further keyword arguments for the constructor of a torchvision or timm network, e.g. {"depth": 6}. A network that
+    is built for one image size gets views.size automatically."""
     normalisation: Literal["auto", "imagenet", "none"] | Normalisation = "auto"
-    """How images in [0, 1] are normalised: auto (as the weights that the run starts from were trained, else imagenet;
-    other than 3 channels by the mean and std of a sample of the images), imagenet, none (for a network that normalises
-    its input itself), or {"mean": [...], "std": [...]} with a number for each channel."""
+    """How images in [0, 1] are normalised: auto (as for the weights that the run starts from, else imagenet; other than
+    3 channels by the mean and std of a sample of the images), imagenet, none (for a network that normalises its input
+    itself), or {"mean": [...], "std": [...]} with a number for each channel."""
 
     @property
     def is_ours(self) -> bool:
@@ -77,7 +77,7 @@ class BackboneConfig(Section):
 
 
 def unset_value(field: str) -> Any:
-    """What a field of BackboneConfig is where nobody has set it."""
+    """The value of a field of BackboneConfig that is not set."""
     # the argument is for pydantic 2.10; newer ones need it for other defaults only
     return BackboneConfig.model_fields[field].get_default(
         call_default_factory=True, validated_data={}
@@ -85,11 +85,11 @@ def unset_value(field: str) -> Any:
 
 
 def settings_without_effect(name: str) -> dict[str, str]:
-    """Fields of BackboneConfig that the network of this name does not use -> an error for a person who gives one."""
+    """Fields of BackboneConfig that the network of this name does not use -> the error for setting one."""
     ours = "backbone.{} applies to our ResNets only; leave it out for {}."
     theirs = "backbone.{} applies to torchvision: and timm: networks only, not to {}."
     row = row_of(name)
-    # its name is an error of its own
+    # an unknown name raises its own error
     used = row.settings if row is not None else frozenset({"width", "stem"})
     unused = {"width": ours, "stem": ours, "options": theirs}
     if "options" in used:

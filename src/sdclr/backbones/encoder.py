@@ -1,4 +1,4 @@
-"""The network that turns images into features: a run's, a file's, or one that others have trained."""
+"""The network that turns images into features: from a run, a file, or trained by others."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ USUAL_SIZE = 224
 
 @dataclass(frozen=True, eq=False)
 class Encoder:
-    """A network in eval mode, and what makes its features what they are."""
+    """A network in eval mode, and the facts that determine its features."""
 
     backbone: Backbone
     image_size: int
-    """Side in pixels of the images that it sees."""
+    """Side in pixels of its input images."""
     name: str
-    """For people: where it came from."""
+    """Where it came from, for people to read."""
     architecture: BackboneConfig
     """What the network is built from."""
     digest: str
-    """Equal for equal features: of its weights, its input normalisation and the image size."""
+    """Equal for equal features: over its weights, its input normalisation and the image size."""
 
 
 def open_encoder(
@@ -59,11 +59,11 @@ def open_encoder(
 ) -> Encoder:
     """The encoder that ``source`` names.
 
-    A run folder, a backbone.safetensors, a checkpoint of the method's authors (.pt, .pth), or
-    timm:NAME or torchvision:NAME: with ImageNet's weights, which are downloaded once, or with those
-    of the file ``weights``. ``weights_match``: how that file must fit: exact; partial: what it lacks stays fresh, with
-    a warning; order: by the order of its tensors, whatever their names. ``image_size``: which images it sees; default:
-    as it was trained. ``network``: your own module, for a run with a custom one.
+    A run folder, a backbone.safetensors, a checkpoint of the method's authors (.pt, .pth, .tar), or timm:NAME or
+    torchvision:NAME: with ImageNet's weights, which are downloaded once, or with those of the file ``weights``.
+    ``weights_match``: how that file must fit: exact; partial: missing tensors stay fresh, with a warning; order: by the
+    order of its tensors, whatever their names. ``image_size``: of its input; default: as it was trained. ``network``:
+    your own module, for a run with a custom one.
     """
     if weights_match not in get_args(WeightsMatch):
         raise ConfigError(
@@ -101,7 +101,7 @@ def open_encoder(
 
 
 def digest_of_file(source: Path | str) -> str:
-    """The digest of the encoder that a run folder or a backbone file holds, which needs no code of its network."""
+    """The digest of the encoder in a run folder or a backbone file, without the code of its network."""
     file = read_backbone(source)
     described = file.described.normalisation
     rounded = Backbone(nn.Identity(), described.mean, described.std).to(file.dtype)
@@ -124,7 +124,7 @@ def _of_a_library(
     from sdclr.backbones.pretrained import load_pretrained
 
     config = BackboneConfig(name=name)
-    # with weights of a file the input is normalised as for the library's own, where it has some
+    # with weights from a file, the input is normalised as for the library's own weights, where it has some
     require_known_network(name)
     known = offers_pretrained(config)
     if weights is None and not known:
@@ -134,7 +134,7 @@ def _of_a_library(
     fitted = fitted_to(config, image_size or _usual_size(name)).model_copy(
         update={"pretrained": known}
     )
-    # what a file lacks is the same on every process, and when an interrupted job goes on
+    # tensors that a file lacks are the same on every process, and when an interrupted job resumes
     with default_generators(0, torch.device("cpu")):
         backbone = build_backbone(fitted)
     if weights is None:

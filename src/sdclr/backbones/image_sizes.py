@@ -1,7 +1,7 @@
 """Networks that are built for one image size: which keywords of their constructors set it, and to what.
 
-Whether a network of others takes a size is found out by trying: built and run once without data (device meta), and on
-the CPU where that is not possible.
+Whether a network of others accepts a size is found by trying: it is built and run once without data (device meta), or
+on the CPU where that is not possible.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from sdclr.errors import ConfigError
 from sdclr.safe_text import shown
 
 SIZE_OPTIONS = ("img_size", "image_size", "input_size")
-"""Keywords of torchvision's and timm's constructors that say for which images a network is built."""
+"""Keywords of torchvision's and timm's constructors for the image size that a network is built for."""
 
 OFFERED_SIZES = (32, 64, 84, 96, 112, 128, 160, 192, 224, 240, 256, 288, 384)
-"""Usual sides of images, multiples of all usual patches among them: offered where a network does not take another."""
+"""Usual sides of images, with multiples of all usual patches: suggested where a network does not accept another."""
 
 _MAXVIT_REDUCTION = 32
 """Image side / side of the last stage's maps in torchvision's MaxViT."""
@@ -31,7 +31,7 @@ def fitted_to(config: BackboneConfig, image_size: int) -> BackboneConfig:
     """``config`` with the options that make its network take images of ``image_size`` x ``image_size`` px.
 
     Unchanged where the network takes them as it is, and where the options name a size already. Raises ConfigError for a
-    network that cannot take images of this size in any way that is known here, with the nearest size that it takes.
+    network that cannot take images of this size in any known way, with the nearest size that it takes.
     """
     try:
         return _fitted_to(config, image_size)
@@ -46,7 +46,7 @@ def fitted_to(config: BackboneConfig, image_size: int) -> BackboneConfig:
 
 
 def takes(config: BackboneConfig, image_size: int) -> bool:
-    """Whether the network takes images of ``image_size`` x ``image_size`` px, with options of ours if need be."""
+    """Whether the network takes images of ``image_size`` x ``image_size`` px, with options added if necessary."""
     try:
         _fitted_to(config, image_size)
     except ConfigError:
@@ -100,7 +100,7 @@ def _torchvision_ways(name: str, size: int) -> list[dict[str, Any]]:
 
 def _try(config: BackboneConfig, image_size: int) -> None:
     """ConfigError unless the network can be built and takes images of this size."""
-    # what is drawn here is thrown away: the caller's draws go on
+    # draws made here are discarded, so the caller's are not affected
     with default_generators(0, torch.device("cpu")), silenced_warnings():
         backbone = _built_without_data(config)
         if backbone is not None:
@@ -109,14 +109,14 @@ def _try(config: BackboneConfig, image_size: int) -> None:
                     measure_feature_dim(backbone, image_size)
                 return
             except ConfigError as error:
-                # that one needs numbers: not known yet
+                # this network needs numbers, so device meta gives no answer
                 if not isinstance(error.__cause__, NotImplementedError):
                     raise
         measure_feature_dim(build_backbone(config), image_size)
 
 
 def _built_without_data(config: BackboneConfig) -> Backbone | None:
-    """The network on device meta; None where it cannot be built there, in whatever way networks of others fail."""
+    """The network on device meta; None where it cannot be built there, for whatever reason."""
     try:
         with without_data():
             return build_backbone(config)

@@ -1,8 +1,8 @@
-"""Weights out of anybody's file: which of its tensors are a network's, and an account of all the others.
+"""Weights from any program's file: which of its tensors belong to a network, and an account of all the others.
 
-A file may be a state_dict of torchvision, timm or a network of one's own, what torch.save, Lightning, MoCo or lightly
-wrote around one, a .safetensors file, or a Hugging Face folder. Names may have prefixes and other copies of the network
-may lie beside it; the one whose names and shapes fit is taken, whole. Nothing pickled is executed.
+A file may be a state_dict of torchvision, timm or a network of one's own, a checkpoint of torch.save, Lightning, MoCo
+or lightly around one, a .safetensors file, or a Hugging Face folder. Names may have prefixes, and the file may contain
+other copies of the network; the one whose names and shapes fit is taken, whole. Nothing pickled is executed.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from sdclr.storage.documents import parse_json, read_json_file
 from sdclr.storage.named_tensors import check_fit, load_strictly
 
 EXPORT_FORMAT = "sdclr-export-1"
-"""By this the facts of a file are known that `sdclr export` has written."""
+"""Identifies the facts of a file that `sdclr export` has written."""
 PROGRAMS = (".pt2", ".onnx")
 HUGGING_FACE_FILES = ("model.safetensors", "pytorch_model.bin")
 _WRAPPERS = ("module", "_orig_mod")
-"""Parts of names that DataParallel and torch.compile put in."""
+"""Parts of names that DataParallel and torch.compile insert."""
 _HEADS = frozenset(
     [
         *(
@@ -62,7 +62,7 @@ _HEADS = frozenset(
         *("queue", "queue_ptr"),
     ]
 )
-"""First parts of the names of what stands on a backbone: left out by name."""
+"""First parts of the names of heads on a backbone, which are left out by name."""
 _COPIES = ("ema", "momentum", "encoder_k", "teacher", "target", "key", "average")
 """Words in the names of a slowly moving copy, which is taken only where no other network is in the file."""
 _COUNTERS = "num_batches_tracked"
@@ -72,7 +72,7 @@ _MOST_PREFIXES = 200
 
 @dataclass(frozen=True)
 class OthersFile:
-    """What a file holds, before anybody asks for a network."""
+    """The contents of a file, before they are matched with a network."""
 
     path: Path
     groups: dict[str, dict[str, Tensor]]
@@ -80,13 +80,13 @@ class OthersFile:
     architecture: BackboneConfig | None = None
     """The network that the file names; None where it names none."""
     normalisation: Normalisation | None = None
-    """As the file says; None where it says nothing."""
+    """The file's normalisation; None where it has none."""
     image_size: int | None = None
 
 
 @dataclass(frozen=True)
 class Account:
-    """Which tensors of a file a network has got, and what became of all the others."""
+    """Which tensors of a file were loaded into a network, and why the others were not."""
 
     where: str
     tensors: dict[str, Tensor]
@@ -96,12 +96,12 @@ class Account:
     missing: tuple[str, ...]
     """Names of the network that the file lacks, allowed by weights_match=partial."""
     found_under: str
-    """What stands before the names in the file."""
+    """The prefix of the names in the file."""
     resampled: str = ""
-    """Which tensors were made to fit another image size, in words; empty where none was."""
+    """Which tensors were resampled to another image size, in words; empty if none were."""
 
     def words(self) -> str:
-        """One line for a person."""
+        """One line for the user."""
         under = f" under {self.found_under}" if self.found_under else ""
         line = f"weights: {len(self.tensors)} tensors of {self.where}{under}"
         counts = Counter(self.left_out.values())
@@ -113,7 +113,7 @@ class Account:
 
 
 class _HuggingFaceFacts(Section):
-    """What timm writes into config.json of a Hugging Face folder."""
+    """The facts that timm writes into config.json of a Hugging Face folder."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -122,7 +122,7 @@ class _HuggingFaceFacts(Section):
 
 
 class _ExportFacts(Section):
-    """What `sdclr export` writes into the metadata of a .safetensors file, and into the .json beside a .pth."""
+    """The facts that `sdclr export` writes into the metadata of a .safetensors file and the .json next to a .pth."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -132,7 +132,7 @@ class _ExportFacts(Section):
 
 
 def is_others(source: Path | str) -> bool:
-    """Whether ``source`` is weights that something else than sdclr has written, as far as a glance tells."""
+    """Whether ``source`` has weights that another program than sdclr has written, judged by its first bytes."""
     path = Path(source)
     if path.is_dir():
         return _of_hugging_face(path) is not None and not (path / "config.yaml").is_file()
@@ -146,7 +146,7 @@ def is_others(source: Path | str) -> bool:
         return True
     if header[:1] != b"{" or b'"sha256"' in header:
         return False
-    # an export of ours is as everybody's; another file with our name in it was one of ours, and is damaged
+    # our exports count as others' files; any other file with our name in it is a damaged file of ours
     return b"sdclr" not in header or EXPORT_FORMAT.encode() in header
 
 
@@ -155,10 +155,10 @@ def _of_hugging_face(folder: Path) -> Path | None:
 
 
 def read_others(source: Path | str) -> OthersFile:
-    """Every tensor of a file or Hugging Face folder, wherever it lies in it.
+    """Every tensor of a file or Hugging Face folder, wherever it is inside.
 
-    Raises MissingInputError where nothing is there, and CheckpointError for what is damaged, holds more than tensors
-    and plain values, or holds no tensors.
+    Raises MissingInputError where there is no file, and CheckpointError for a file that is damaged, contains more than
+    tensors and plain values, or contains no tensors.
     """
     path = Path(source)
     if path.is_dir():
@@ -184,7 +184,7 @@ def read_others(source: Path | str) -> OthersFile:
 
 
 def _export_facts(path: Path) -> _ExportFacts | None:
-    """What `sdclr export` wrote about these weights; None for a file that something else has written."""
+    """The facts that `sdclr export` wrote about these weights; None for a file that another program has written."""
     beside = path.with_suffix(".json")
     where = path if path.suffix == ".safetensors" else beside
     content: Any
@@ -220,7 +220,7 @@ def _content(path: Path) -> Mapping[str, Any]:
 
 
 def _groups(content: Mapping[Any, Any], where: str = "", depth: int = 0) -> Iterator[Any]:
-    """Each mapping in the file that holds tensors itself: where it lies, and its tensors."""
+    """Each mapping in the file with tensors of its own: its place, and its tensors."""
     yield where, {key: value for key, value in content.items() if _is_weight(key, value)}
     for key, value in content.items():
         if isinstance(key, str) and isinstance(value, Mapping) and depth < _DEEPEST:
@@ -270,10 +270,10 @@ def _read_folder(folder: Path) -> OthersFile:
 def account_for(file: OthersFile, network: nn.Module, match: WeightsMatch = "exact") -> Account:
     """The tensors of ``file`` that are ``network``'s, by names and shapes.
 
-    exact: all of them are there, and nothing beside them but other parts of the file and what stands on a backbone
-    (classifier, projection head), which is left out by name. partial: some may lack, which stay as they are. order:
-    names are not looked at; the tensors, one after another, have the network's shapes. Raises CheckpointError that
-    says what does not fit.
+    exact: all of them exist, and nothing else but other parts of the file and heads on a backbone (classifier,
+    projection head), which are left out by name. partial: some may be missing and stay as they are. order: names are
+    ignored; the tensors, one after another, have the network's shapes. Raises CheckpointError that describes what does
+    not fit.
     """
     expected = network.state_dict()
     if match == "order":
@@ -297,7 +297,7 @@ def account_for(file: OthersFile, network: nn.Module, match: WeightsMatch = "exa
 
 
 def _plain_names(group: Mapping[str, Tensor], network: nn.Module) -> dict[str, tuple[str, Tensor]]:
-    """Name as the network might call it -> name in the file, tensor."""
+    """Possible name in the network -> name in the file, tensor."""
     children = [name for name, _ in network.named_children()]
     names: dict[str, tuple[str, Tensor]] = {}
     for key, tensor in group.items():
@@ -342,7 +342,7 @@ def _of_transformers(name: str) -> str:
 
 
 def _prefixes(names: Mapping[str, object]) -> list[str]:
-    """What may stand before a network's names: nothing, then every beginning that several names share."""
+    """Possible prefixes of a network's names: none, then every beginning that several names share."""
     counts: Counter[str] = Counter()
     for name in names:
         parts = name.split(".")
@@ -354,7 +354,7 @@ def _prefixes(names: Mapping[str, object]) -> list[str]:
 
 
 def _rank(place: str) -> int:
-    """Copies come last."""
+    """The sort key of a place: copies come last."""
     return int(any(word in place.lower() for word in _COPIES))
 
 
@@ -372,9 +372,9 @@ def _under(
 def _resampled_positions(
     prefix: str, names: Mapping[str, tuple[str, Tensor]], network: nn.Module
 ) -> dict[str, Tensor]:
-    """A transformer's position embeddings [1, P + G * G, D] of another image size, as timm brings them to this one.
+    """A transformer's position embeddings [1, P + G * G, D] for another image size, resampled to this one by timm.
 
-    P prefix tokens, G x G patches; none where they fit already, or where the network is no such transformer.
+    P prefix tokens, G x G patches; none where they fit already, or where the network is not such a transformer.
     """
     name = "pos_embed"
     _, tensor = names.get(prefix + name, ("", None))
@@ -469,7 +469,7 @@ def _advice(account: Account, file: OthersFile, expected: Mapping[str, Tensor]) 
 
 
 def _in_order(file: OthersFile, expected: Mapping[str, Tensor]) -> Account:
-    """Name for name in the order of both; what stands behind the last one, a head, is left out."""
+    """Match names in the order of both; tensors after the last one, such as a head, are left out."""
     problems = []
     for where, group in sorted(file.groups.items(), key=lambda item: _rank(item[0])):
         pairs = list(zip(expected.items(), group.items(), strict=False))
@@ -493,7 +493,7 @@ def _in_order(file: OthersFile, expected: Mapping[str, Tensor]) -> Account:
 
 
 def load_others(network: nn.Module, file: OthersFile, match: WeightsMatch = "exact") -> Account:
-    """Load them into ``network``; returns the account. Raises CheckpointError with the network unchanged."""
+    """Load the weights into ``network``; returns the account. Raises CheckpointError with the network unchanged."""
     account = account_for(file, network, match)
     state = dict(network.state_dict())
     check_fit(state, state | account.tensors, account.where)

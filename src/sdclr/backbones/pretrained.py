@@ -1,6 +1,6 @@
 """Weights that others have trained, as a starting point: torchvision's and timm's, on ImageNet. Downloads.
 
-What is downloaded holds tensors alone (weights_only); nothing pickled is executed.
+Downloads contain only tensors (weights_only); nothing pickled is executed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def load_pretrained(
     """Load ImageNet weights into the network that :func:`~sdclr.backbones.build_backbone` made for these settings.
 
     Position embeddings of a network that ``options`` build for another image size are interpolated, by timm and
-    torchvision. Raises ConfigError where nobody offers such weights, MissingInputError when they cannot be downloaded.
+    torchvision. Raises ConfigError where there are no such weights, MissingInputError when they cannot be downloaded.
     """
     kind, _, model = name.rpartition(":")
     check_pretrained(name, width, stem)
@@ -45,14 +45,14 @@ def load_pretrained(
             "network once; a machine that has them can share its torch and Hugging Face caches (TORCH_HOME, HF_HOME)."
         ) from None
     wanted = backbone.net.state_dict()
-    # the classifier is not ours; everything else must fit exactly
+    # the classifier is not used; everything else must fit exactly
     load_strictly(
         backbone.net, {key: tensor for key, tensor in tensors.items() if key in wanted}, name
     )
 
 
 def trained_size(name: str) -> int | None:
-    """Side of the images that the weights of timm or torchvision were trained on; None where nobody says so."""
+    """Side of the images that the weights of timm or torchvision were trained on; None where it is not known."""
     kind, _, model = name.rpartition(":")
     if kind == "timm":
         facts = timm.get_pretrained_cfg(model)
@@ -64,7 +64,7 @@ def trained_size(name: str) -> int | None:
 
 
 def trained_with(name: str) -> tuple[Sequence[float], Sequence[float]] | None:
-    """Mean and std by which the input was normalised when these weights were trained; None where nobody says so."""
+    """Mean and std by which the input was normalised when these weights were trained; None where not known."""
     kind, _, model = name.rpartition(":")
     if kind == "timm":
         facts = timm.get_pretrained_cfg(model)
@@ -83,7 +83,7 @@ Built without weights, as here, they do not."""
 
 
 def _torchvision_entry(model: str) -> Any:
-    """The weights that the paper's time knew, or the only ones there are."""
+    """The weights that existed at the time of the paper, or the default ones."""
     weights = torchvision.models.get_model_weights(model)
     return weights.__members__.get("IMAGENET1K_V1", weights.DEFAULT)
 

@@ -1,4 +1,4 @@
-"""ResNets for small and large images whose blocks compute as torchvision's do, under torchvision's parameter names.
+"""ResNets for small and large images whose blocks compute as torchvision's do, with torchvision's parameter names.
 
 B images, S image size, F feature dim. ``stem="small"`` is the CIFAR stem of the paper: a 3x3 convolution with stride
 1 and no max-pooling. Weights are Kaiming-normal (fan out); the last batch norm of a block is NOT zero-initialised.
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class BasicBlock(nn.Module):
-    """torchvision's, to the bit; importing torchvision takes as long as importing torch."""
+    """torchvision's block, to the bit; importing torchvision takes as long as importing torch."""
 
     expansion = 1
 
@@ -36,7 +36,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """torchvision's, to the bit: the 3x3 convolution has the stride (ResNet V1.5)."""
+    """torchvision's block, to the bit: the 3x3 convolution has the stride (ResNet V1.5)."""
 
     expansion = 4
 

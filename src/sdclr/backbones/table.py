@@ -1,6 +1,6 @@
-"""BACKBONES: everything the rest of the program needs to know of a network, by name or by the word before its colon.
+"""BACKBONES: everything the rest of the program needs to know about a network, by name or by the word before its colon.
 
-A row is light: help, lists and settings import no torch.
+Rows are lightweight: help, lists and settings import no torch.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ class BackboneRow(NamedTuple):
     """How it is written as backbone.name."""
     summary: str
     settings: frozenset[str]
-    """Fields of BackboneConfig, beside name and normalisation, that it uses."""
+    """Fields of BackboneConfig, besides name and normalisation, that it uses."""
     builder: str
-    """ "module:function": (rest of the name, BackboneConfig) -> a headless network; imported when one is built."""
+    """ "module:function": (rest of the name, BackboneConfig, channels) -> a headless network; imported when used."""
     origin: str = ""
-    """ "module:Name" of an entry from outside the package; empty for one of ours."""
+    """ "module:Name" of an entry from outside the package; empty for the package's own."""
     own: Callable[..., Any] | None = None
-    """What makes a network from outside; its keywords are backbone.options."""
+    """Makes a network from outside; its keyword arguments are backbone.options."""
 
 
 _OURS = frozenset({"width", "stem", "pretrained"})
@@ -88,9 +88,9 @@ def register_backbone(build: Callable[..., Any], name: str | None = None) -> str
     """Add a network of your own to :data:`BACKBONES`; returns its name.
 
     ``build``: a function or class that makes a headless module, images [B, 3, S, S] -> features [B, F];
-    ``backbone.options`` are its keywords. ``name``: how settings name it; default: that of ``build`` in small letters.
-    A run, its file and :func:`load_backbone` know it by that name, so register it before a file is loaded. Raises
-    ConfigError for a name that is taken or not plain. See docs/extending.md.
+    ``backbone.options`` are its keyword arguments. ``name``: its name in settings; default: that of ``build`` in lower
+    case. A run, its file and :func:`load_backbone` look it up by that name, so register it before a file is loaded.
+    Raises ConfigError for a name that is taken or not plain. See docs/extending.md.
 
     >>> from torch import nn
     >>> def tiny(width=4):
@@ -124,7 +124,7 @@ def why_no_backbone(found: Any) -> str:
 
 
 def named_backbone(text: str) -> str:
-    """The name of a backbone as a person typed it: "resnet18", "timm:NAME", or "module:Name", which is registered."""
+    """The name of a backbone that a user typed: "resnet18", "timm:NAME", or "module:Name", which is registered."""
     if not is_outside(text) or row_of(text) is not None:
         return text
     return register_backbone(load_outside(text, "backbone", why_no_backbone))

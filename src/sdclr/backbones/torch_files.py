@@ -1,4 +1,4 @@
-"""Read what torch.save has written: tensors and plain values, bit for bit; nothing pickled is ever executed."""
+"""Read files of torch.save: tensors and plain values, bit for bit; nothing pickled is ever executed."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from sdclr.compute.process_state import silenced_warnings
 from sdclr.errors import CheckpointError, MissingInputError
 
 _BEGINNINGS = (b"PK", b"\x80")
-"""Of an archive, and of the pickles of torch before 1.6."""
+"""The first bytes of an archive, and of the pickles of torch before 1.6."""
 _PIECE = 2**20
 
 
 def read_tensors_of_torch(path: Path) -> Mapping[str, Any]:
-    """What torch.save wrote into ``path``, a mapping of tensors and plain values.
+    """The mapping of tensors and plain values that torch.save wrote to ``path``.
 
-    Raises MissingInputError where there is no file, and CheckpointError for one that is damaged, holds anything else,
-    or was written by something else.
+    Raises MissingInputError where there is no file, and CheckpointError for one that is damaged, contains anything
+    else, or was written by another program.
     """
     if not path.is_file():
         raise MissingInputError(f"checkpoint {path} does not exist or is not a file.")
@@ -38,7 +38,7 @@ def read_tensors_of_torch(path: Path) -> Mapping[str, Any]:
         ) from None
     except (
         Exception
-    ) as error:  # of a damaged or hostile file anything may come, and it is always the file's fault
+    ) as error:  # a damaged or hostile file may raise any error, and it is always the file's fault
         reason = (
             (str(error) or type(error).__name__).splitlines()[0].partition(". In PyTorch 2.6")[0]
         )
@@ -51,13 +51,13 @@ def read_tensors_of_torch(path: Path) -> Mapping[str, Any]:
 
 
 def _what(error: Exception) -> str:
-    """What the unpickler met, without torch's advice to load the file all the same."""
+    """What the unpickler encountered, without torch's advice to load the file anyway."""
     met = re.search(r"GLOBAL ([\w.]{1,80})|Unsupported (?:class|operand) ([\w.]{1,80})", str(error))
     return f" ({met[1] or met[2]})" if met else ""
 
 
 def _refuse_other_formats(path: Path) -> None:
-    """Newer versions of torch.load read safetensors, without what sdclr's own backbones say of themselves."""
+    """Refuse safetensors, which newer versions of torch.load read without the metadata of sdclr's own backbones."""
     with path.open("rb") as file:
         head = file.read(9)
     size = path.stat().st_size
@@ -72,13 +72,13 @@ def _refuse_other_formats(path: Path) -> None:
 
 
 def _refuse_unsound_archive(path: Path) -> None:
-    """PyTorch stores its records as they are, and does not look at their checksums when it loads them.
+    """Refuse compressed records and wrong checksums: PyTorch stores records uncompressed, and loads them unchecked.
 
     A compressed record may be a thousand times as large as the file.
     """
     try:
         archive = zipfile.ZipFile(path)
-    except Exception:  # no zip at all, or a damaged one: torch.load says so
+    except Exception:  # not a zip, or a damaged one: torch.load raises the error
         return
     with archive:
         for record in archive.infolist():
@@ -86,7 +86,7 @@ def _refuse_unsound_archive(path: Path) -> None:
                 raise CheckpointError(
                     f"{path} was refused: it is compressed ({record.filename[:80]!r}), as PyTorch never does."
                 )
-            # 0 is none: torch.serialization.set_crc32_options(False)
+            # 0 means no checksum: torch.serialization.set_crc32_options(False)
             if record.CRC and not _is_whole(archive, record):
                 raise CheckpointError(
                     f"{path} is damaged: the checksum of {record.filename[:80]!r} does not agree. Copy it anew."
@@ -98,6 +98,6 @@ def _is_whole(archive: zipfile.ZipFile, record: zipfile.ZipInfo) -> bool:
         with archive.open(record) as stored:
             while stored.read(_PIECE):
                 pass
-    except Exception:  # zipfile's own kinds, and whatever odd headers lead to
+    except Exception:  # zipfile's own errors, and others caused by odd headers
         return False
     return True

@@ -1,4 +1,4 @@
-"""Backbones on disk: ``backbone.safetensors`` holds the stock network's plain keys, its metadata all the rest."""
+"""Backbones on disk: ``backbone.safetensors`` holds the stock network's plain keys, its metadata everything else."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def normalisation_of(backbone: Backbone) -> Normalisation:
 
 
 class BackboneFacts(Section):
-    """What the metadata of a backbone file say of its network; other facts are for people to read."""
+    """The metadata of a backbone file that describe its network; other facts are for people to read."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -75,16 +75,16 @@ class BackboneFile:
     tensors: dict[str, Tensor]
     described: BackboneFacts
     facts: dict[str, Any]
-    """Everything the metadata say."""
+    """All the metadata."""
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the whole network computes in: the type of its first weights."""
+        """The type that the whole network computes in: that of its first weights."""
         floats = (t.dtype for t in self.tensors.values() if t.is_floating_point())
         return next(floats, torch.float32)
 
     def require_image_size(self) -> int:
-        """The size of its images in pixels; CheckpointError for a file that does not tell."""
+        """The size of its images in pixels; CheckpointError for a file without it."""
         if self.described.image_size is None:
             raise CheckpointError(
                 f"{self.path} does not say for which image size its network was trained."
@@ -127,12 +127,12 @@ def load_backbone(
     """The trained target backbone in eval mode: images [B, C, S, S] in [0, 1] -> features [B, F].
 
     ``source``: a run folder or a backbone.safetensors. ``network``: your own module, for a run with a custom one.
-    ``normalise``: whether the backbone normalises its input as it did in training (the file says how). A ``network``
-    that normalises its input itself, and was trained with backbone.normalisation=none, is not normalised twice; with
-    ``normalise=False`` neither is that of a file whose run did not say so.
+    ``normalise``: whether the backbone normalises its input as it did in training (by the constants in the file). The
+    input of a ``network`` that normalises it itself, and was trained with backbone.normalisation=none, is not
+    normalised twice; with ``normalise=False``, nor is it where the run had another setting.
 
     ``backbone.preprocess(pil_image)`` makes the input of an image; ``backbone.image_size`` and ``backbone.feature_dim``
-    are those of the training. Images that are not floats in [0, 1] are a DataError. Raises MissingInputError or
+    are those of the training. Images that are not floats in [0, 1] raise DataError. Raises MissingInputError or
     CheckpointError; a partial match is never accepted.
 
     >>> import sdclr
@@ -162,14 +162,14 @@ def load_backbone(
 
 
 def _measured_dim(backbone: Backbone) -> int | None:
-    """F of a file that does not tell; None for a network that takes only images of a size that is not known."""
+    """F for a file without it; None for a network that only takes images of an unknown size."""
     with contextlib.suppress(ConfigError):
         return measure_feature_dim(backbone, backbone.image_size or 224)
     return None
 
 
 def load_weights(backbone: Backbone, source: Path | str) -> BackboneFile:
-    """Start a new run's backbone from trained weights of the same architecture; returns what the file says of them."""
+    """Start a new run's backbone from trained weights of the same architecture; returns the file."""
     file = read_backbone(source)
     sizes = named_sizes(file.described.architecture)
     try:
@@ -186,7 +186,7 @@ def load_weights(backbone: Backbone, source: Path | str) -> BackboneFile:
 def require_loadable(backbone: Backbone, architecture: BackboneConfig, image_size: int) -> None:
     """ConfigError unless a file of this backbone would give the same network back: tried in memory, before training.
 
-    Writes nothing, and leaves the default generators as they were.
+    Writes nothing, and leaves the default generators unchanged.
     """
     name = architecture.name
     advice = f"Choose another backbone.name, or train it from Python: backbone.name=custom, network=<your {name}>."
@@ -228,7 +228,7 @@ def _same_features(backbone: Backbone, loaded: Backbone, image_size: int) -> boo
     shape = 2, backbone.channels, image_size, image_size
     images = torch.linspace(0, 1, math.prod(shape)).view(shape)
     try:
-        with default_generators(0, torch.device("cpu")):  # for what draws in eval mode, too
+        with default_generators(0, torch.device("cpu")):  # for layers that draw even in eval mode
             before = backbone.eval()(images)
         with default_generators(0, torch.device("cpu")):
             after = loaded.eval()(images)
@@ -240,7 +240,7 @@ def _same_features(backbone: Backbone, loaded: Backbone, image_size: int) -> boo
 
 
 def _network_of(file: BackboneFile) -> nn.Module:
-    """The network that a file describes. What the description claims is measured before it gets any memory."""
+    """The network that a file describes. The claims of the description are checked before memory is allocated."""
     architecture, channels = file.described.architecture, file.described.normalisation.channels
     where, num_tensors = str(file.path), len(file.tensors)
     if row_of(architecture.name) is None:
@@ -249,14 +249,14 @@ def _network_of(file: BackboneFile) -> nn.Module:
             "its code: --use module:Name, or sdclr.register_backbone(...) from Python."
         )
     _require_ordinary_options(architecture.options, where)
-    # as many modules as the file's tensors can belong to, and some more without weights
+    # as many modules as can have the file's tensors, and some more without weights
     limit = MODULES_PER_TENSOR * num_tensors + FREE_MODULES
     try:
         try:
             with without_data(), at_most_modules(limit):
                 claimed = _described(architecture, channels, where).net
         except CheckpointError:
-            # some constructors read numbers, which device meta has none of: torchvision's RegNets
+            # some constructors read numbers, which device meta does not have: torchvision's RegNets
             return _network_on_cpu(file, limit)
         check_fit(claimed.state_dict(), file.tensors, where)
         _require_memory(claimed, file)
@@ -264,13 +264,13 @@ def _network_of(file: BackboneFile) -> nn.Module:
         raise CheckpointError(
             f"{where} describes a network with {error}, but holds {num_tensors} tensors."
         ) from None
-    # its first weights are replaced: the caller's draws go on
+    # its first weights are replaced, so the caller's draws are not affected
     with default_generators(0, torch.device("cpu")):
         return _described(architecture, channels, where).net
 
 
 def _network_on_cpu(file: BackboneFile, limit: int) -> nn.Module:
-    """The same where it cannot be built without data; given up as soon as it outgrows the file."""
+    """The same network where it cannot be built without data; stops as soon as it outgrows the file."""
     where = str(file.path)
     elements = sum(tensor.numel() for tensor in file.tensors.values()) + FREE_ELEMENTS
     with (
@@ -289,11 +289,11 @@ MODULES_PER_TENSOR, FREE_MODULES = 20, 2_000
 LARGEST_OPTION, MOST_OPTIONS = 100_000, 1_000
 FREE_BYTES = 2**28
 FREE_ELEMENTS = 2**26
-"""Parameters that a constructor may make beyond those in the file: a classifier that is taken off again."""
+"""Parameters that a constructor may make beyond those in the file, for a classifier that is removed again."""
 
 
 def _require_ordinary_options(options: Mapping[str, Any], where: str) -> None:
-    """Refuse numbers and lists that nobody builds a network of, before a constructor sees them."""
+    """Refuse numbers and lists that no real network has, before a constructor gets them."""
     waiting, seen = list(options.values()), 0
     while waiting:
         value = waiting.pop()
@@ -313,7 +313,7 @@ def _require_ordinary_options(options: Mapping[str, Any], where: str) -> None:
 
 
 def _require_memory(claimed: nn.Module, file: BackboneFile) -> None:
-    """Refuse a network whose unsaved buffers are far larger than its file: an attention mask of a huge image."""
+    """Refuse a network whose unsaved buffers are far larger than its file: an attention mask for a huge image."""
     stored = sum(tensor.nbytes for tensor in file.tensors.values())
     needed = sum(buffer.nbytes for buffer in claimed.buffers())
     if needed > 4 * stored + FREE_BYTES:
@@ -323,15 +323,13 @@ def _require_memory(claimed: nn.Module, file: BackboneFile) -> None:
 
 
 def _described(architecture: BackboneConfig, channels: int, where: str) -> Backbone:
-    # what it says of its input counts, and not the settings of its run
+    # the file's own input normalisation counts, not the settings of its run
     fresh = architecture.model_copy(update={"pretrained": False, "normalisation": "auto"})
     try:
         return build_backbone(fresh, channels)
     except TooManyModules:
         raise
-    except (
-        Exception
-    ) as error:  # networks of others fail in their own ways at settings that nobody would choose
+    except Exception as error:  # networks of others fail in their own ways at unusual settings
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise CheckpointError(
             f"{where} does not describe its network: {shown(reason, 600)}"
@@ -339,12 +337,12 @@ def _described(architecture: BackboneConfig, channels: int, where: str) -> Backb
 
 
 class TooManyModules(Exception):
-    """A network under construction has grown beyond what it may."""
+    """A network under construction has grown beyond its limit."""
 
 
 @contextlib.contextmanager
 def at_most_modules(limit: int) -> Iterator[None]:
-    """Raise TooManyModules as soon as the modules that this thread puts together here are more than ``limit``."""
+    """Raise TooManyModules as soon as this thread has registered more than ``limit`` modules inside the block."""
     thread, count = threading.get_ident(), 0
 
     def counted(*_: object) -> None:
@@ -363,7 +361,7 @@ def at_most_modules(limit: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def at_most_elements(limit: int) -> Iterator[None]:
-    """Raise TooManyModules as soon as the parameters that this thread makes here have more numbers than ``limit``."""
+    """Raise TooManyModules as soon as this thread's parameters have more than ``limit`` numbers inside the block."""
     thread, count = threading.get_ident(), 0
 
     def counted(_module: nn.Module, _name: str, parameter: nn.Parameter | None) -> None:
@@ -381,7 +379,7 @@ def at_most_elements(limit: int) -> Iterator[None]:
 
 
 def require_usable_weights(tensors: Mapping[str, Tensor], where: str) -> None:
-    """CheckpointError for a number that is not finite and for a negative variance; names the tensor."""
+    """CheckpointError, naming the tensor, for an unusable type, a number that is not finite, or a negative variance."""
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
             continue

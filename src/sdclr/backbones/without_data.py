@@ -13,9 +13,9 @@ from torch.overrides import TorchFunctionMode
 
 @contextmanager
 def without_data() -> Iterator[None]:
-    """Inside, tensors are made on device meta, and what fills one with first values does nothing.
+    """Inside the block, tensors are made on device meta, and functions that initialise them do nothing.
 
-    torch would go through the motions, which took most of the time that a network takes there.
+    torch would still run these functions, which took most of the time of building a network there.
 
     >>> with without_data():
     ...     layer = nn.Linear(3, 2)

@@ -1,4 +1,4 @@
-"""When a function is compiled, and what runs where torch.compile fails. Which function that is, the callers say."""
+"""When a function is compiled, and what runs where torch.compile fails. The callers choose the function."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ CompiledAs = bool | Literal["cuda-graphs"]
 COMPILED_SHAPES = 64
 """Shapes and settings of one method that a process compiles; torch's limit of 8 is too low for a series of runs."""
 COMPILED_STEPS = 10_000
-"""Steps from which compiling pays on a CUDA device: it takes 15 to 30 seconds for each of two sizes of a batch, and
-saves 4 ms of 18 a step of SimCLR (docs/measurements.md)."""
+"""Steps from which compiling pays on a CUDA device: it takes 15 to 30 seconds for each of two batch sizes, and saves 4
+of the 18 ms of a SimCLR step (docs/measurements.md)."""
 COMPILED_PIXELS = COMPILED_STEPS * 32**2
 """Steps times pixels of a view from which the views are compiled too: 200 steps at 224 px; each saves 28 ms."""
 
@@ -34,12 +34,12 @@ def resolve_compile(
 ) -> CompiledAs:
     """How to compile a method for ``num_steps`` steps.
 
-    ``auto`` compiles long runs on one CUDA device; a CPU gains a few percent a step for minutes of compiling. It takes
-    CUDA graphs where ``graphs_hold``: where tests on a device have shown that they compute the same. To ask for CUDA
-    graphs without CUDA, or on ``several`` processes (which exchange tensors inside a step), is a ConfigError.
+    ``auto`` compiles long runs on one CUDA device; a CPU gains a few percent per step for minutes of compiling. It uses
+    CUDA graphs where ``graphs_hold``: where tests on a device have shown that they compute the same. Requesting CUDA
+    graphs without CUDA, or on ``several`` processes (which exchange tensors inside a step), raises ConfigError.
     """
     if choice == "auto":
-        # on several devices nobody has seen it
+        # not tested on several devices
         long = device.type == "cuda" and not several and num_steps >= COMPILED_STEPS
         return "cuda-graphs" if long and graphs_hold else long
     if choice and choice != "auto" and device.type == "mps":
@@ -54,7 +54,7 @@ def resolve_compile(
 
 
 def compiles_views(choice: Compile, num_steps: int, side: int) -> bool:
-    """Whether a CUDA device should compile what makes views; on a CPU nothing of them is compiled."""
+    """Whether the making of views should be compiled on a CUDA device; on a CPU it never is."""
     return bool(choice) and (choice != "auto" or num_steps * side**2 >= COMPILED_PIXELS)
 
 
@@ -63,15 +63,15 @@ def compiled(
 ) -> Compiled:
     """``function`` as one graph of torch.compile; where that fails, the function itself, after one warning.
 
-    The backward pass is compiled in the first call, together with the forward pass: whatever fails to compile does so
-    before anything was computed or any statistics moved. (A torch without that switch compiles it in the first
+    The backward pass is compiled in the first call, together with the forward pass: failures to compile occur before
+    anything is computed or any statistics are updated. (A torch without that switch compiles it in the first
     ``backward()``, and a failure there ends the run.) Shapes are static: every new one is compiled once more, up to
     COMPILED_SHAPES in a process.
 
-    ``cuda_graphs``: torch.compile's ``reduce-overhead``, for a function that returns one tensor, one backward a call,
-    gradients set to None before the next call. ``required``: a failure is a ConfigError (of several processes one alone
-    must not run something else). Where torch declines to capture any part, it is compiled without; what
-    fails while it is being recorded, in the second call of a shape, ends the run.
+    ``cuda_graphs``: torch.compile's ``reduce-overhead``, for a function that returns one tensor, one backward per call,
+    gradients set to None before the next call. ``required``: a failure is a ConfigError (one of several processes must
+    not run something else alone). Where torch declines to capture any part, the function is compiled without graphs; a
+    failure while a graph is being recorded, in the second call of a shape, ends the run.
     """
     from torch._dynamo import config as dynamo_settings  # here: the compiler is slow to import
     from torch._dynamo import exc as dynamo
@@ -80,11 +80,11 @@ def compiled(
 
     # shapes; not in every torch
     too_many = getattr(dynamo, "FailOnRecompileLimitHit", dynamo.TorchDynamoException)
-    # full fp32 is meant; the other one is torch 2.14 warning of itself
+    # full fp32 is intended; the other is torch 2.14's warning about its own code
     for message in ("TensorFloat32 tensor cores", "`torch._prims_common.check` is deprecated"):
         warnings.filterwarnings("ignore", message=message)
     ways: dict[CompiledAs, Callable[..., Any]] = {}
-    # whole or not at all, so that nobody has to guess what ran: torch would capture what it can
+    # whole or not at all, so that it is clear what ran: by default torch captures what it can
     if cuda_graphs:
         options: dict[str, Any] = {
             "triton.cudagraphs": True,
@@ -123,7 +123,7 @@ class Compiled:
         required: bool,
         settings: tuple[AbstractContextManager[object], AbstractContextManager[object]],
     ) -> None:
-        """``failures``: what compiling raises, always before it computes. ``settings``: the compiler's, for a call."""
+        """``failures``: errors of compiling, always before it computes. ``settings``: the compiler's, for a call."""
         self._ways, self._name, self._failures, self._settings = ways, name, failures, settings
         self._required = required
 
@@ -152,7 +152,7 @@ class Compiled:
         return result
 
     def _warn_of(self, reason: str | None) -> None:
-        """Once a call has a result: how it runs now, where a better way has failed for ``reason``."""
+        """After a call has succeeded, warn how it runs now if a better way has failed for ``reason``."""
         if reason is None:
             return
         words = "compiled, but without CUDA graphs" if self.how else "uncompiled"
@@ -166,11 +166,11 @@ class Compiled:
         limit, backward_too = self._settings
         with limit, backward_too:
             result = self._ways[how](*args, **kwargs)
-        # out of the memory that the next call overwrites
+        # a copy outside the memory that the next call overwrites
         return result.clone() if graphs else result
 
 
 def _first_line(error: BaseException) -> str:
-    # of a backend's failure; its own first line is a heading
+    # the cause of a backend's failure, whose own first line is a heading
     cause = getattr(error, "inner_exception", error)
     return next((line for line in str(cause).splitlines() if line.strip()), type(cause).__name__)

@@ -13,23 +13,23 @@ T = TypeVar("T")
 
 
 class Mark(Protocol):
-    """A moment, of the host or in a device's queue."""
+    """A moment on the host or in a device's queue."""
 
     def is_past(self) -> bool:
-        """Whether it has come; asking waits for nothing."""
+        """Whether it has been reached; does not wait."""
 
     def seconds_since(self, other: Any) -> float:
-        """From an earlier mark of the same kind; waits until this one has come."""
+        """Seconds since an earlier mark of the same kind; waits until this one is reached."""
 
 
 class DataWaits:
-    """Counts what the steps of an epoch wait for their batches.
+    """Counts how long the steps of an epoch wait for their batches.
 
-    On CUDA that is the device's own time from the end of a step to the begin of the next, the views that are made there
-    included. The host's time would say nothing: it only queues work, and is ahead of the device while it does. On other
-    devices it is the host's time, on a CPU the making of the views included.
+    On CUDA that is the device's own time from the end of a step to the start of the next, including the views that are
+    made there. The host's time would be meaningless: it only queues work, and runs ahead of the device. On other
+    devices it is the host's time, on a CPU including the making of the views.
 
-    ``mark``: makes a mark of now (a test's own).
+    ``mark``: makes a mark of now (for tests).
 
     >>> waits = DataWaits(torch.device("cpu"))
     >>> list(waits.of(iter("ab")))
@@ -45,7 +45,7 @@ class DataWaits:
         self._seconds = 0.0
 
     def of(self, batches: Iterator[T]) -> Iterator[T]:
-        """The same batches; what each of them takes to come counts."""
+        """The same batches; the time until each arrives is counted."""
         end = object()
         while True:
             begun = self._mark()
@@ -58,7 +58,7 @@ class DataWaits:
             yield batch  # type: ignore[misc]
 
     def seconds(self) -> float:
-        """All waiting so far; on a device, waits for what is queued up to the last batch."""
+        """All waiting so far; on a device, waits for the work queued up to the last batch."""
         while self._spans:
             self._count()
         return self._seconds
@@ -82,7 +82,7 @@ class HostMark:
 
 
 class DeviceMark:
-    """When a CUDA device will have done what it has been given so far."""
+    """The moment when a CUDA device will have finished the work queued so far."""
 
     def __init__(self, device: torch.device) -> None:
         self._event = torch.cuda.Event(enable_timing=True)

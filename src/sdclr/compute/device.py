@@ -1,4 +1,4 @@
-"""Which device computes, in which precision and layout, and what to say when its memory runs out."""
+"""Which device computes, in which precision and layout, and the error when its memory runs out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Network = TypeVar("Network", bound=nn.Module)
 def resolve_device(name: str) -> torch.device:
     """``auto`` is CUDA where there is one, else the CPU. Raises ConfigError for anything that cannot run here.
 
-    Apple's GPU has to be named (mps): nobody has run this package on one.
+    Apple's GPU has to be named (mps): this package has not been run on one.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -45,42 +45,43 @@ def resolve_device(name: str) -> torch.device:
 
 
 def mps_is_available() -> bool:
-    """Whether torch can compute on a GPU of Apple's here; before macOS 14 it lacks bf16 and more."""
+    """Whether torch can compute on an Apple GPU here; before macOS 14 it lacks bf16 and more."""
     return torch.backends.mps.is_available() and torch.backends.mps.is_macos_or_newer(14, 0)
 
 
 def has_float64(device: torch.device) -> bool:
-    """Whether the device knows 64-bit floats; Apple's GPU does not."""
+    """Whether the device supports 64-bit floats; Apple's GPU does not."""
     return device.type != "mps"
 
 
 def widest_float(device: torch.device) -> torch.dtype:
-    """For sums over many numbers that stay on the device."""
+    """The dtype for sums over many numbers that stay on the device."""
     return torch.float64 if has_float64(device) else torch.float32
 
 
 def in_float64(values: Tensor) -> Tensor:
-    """The same in float64, on the CPU where their device has none."""
+    """The values in float64, on the CPU where their device does not support it."""
     return values.double() if has_float64(values.device) else values.cpu().double()
 
 
 def device_of_draws(device: torch.device) -> torch.device:
-    """Where what needs 64 bits is drawn for views on ``device``: there, or on the CPU where it has none."""
+    """The device for draws that need 64 bits, for views on ``device``: that one, or the CPU where it has no float64."""
     return device if has_float64(device) else torch.device("cpu")
 
 
 def placed_on(network: Network, device: torch.device) -> Network:
     """The network on ``device``, in the layout in which it computes features there."""
     network = network.to(device)
-    # on Apple's GPU nobody has tried another layout than the usual one
+    # on Apple's GPU only the default layout is used, as others are untested
     return network if device.type == "mps" else network.to(memory_format=torch.channels_last)
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> Precision:
     """``auto`` is bf16 autocast on a CUDA device that has it, else fp32.
 
-    Never bf16 on a CPU: a recipe has to give the same numbers on every machine. For own images, whose settings follow
-    the machine, ``recipes.own_images`` chooses by ``bf16_speedup_of_cpu`` and puts the answer into the config.
+    Never bf16 on a CPU: a recipe has to give the same numbers on every machine. For a user's own images, whose settings
+    depend on the machine, ``recipes.own_images`` chooses by ``bf16_speedup_of_cpu`` and puts the result into the
+    config.
     """
     if precision == "fp64" and not has_float64(device):
         raise ConfigError(f"precision=fp64 cannot run on {device}, which has no 64-bit floats.")
@@ -90,9 +91,9 @@ def resolve_precision(precision: Precision, device: torch.device) -> Precision:
 
 
 def bf16_speedup_of_cpu() -> float:
-    """How many times as fast as in fp32 this CPU does a convolution, forward and backward, in bf16.
+    """How many times faster this CPU does a convolution, forward and backward, in bf16 than in fp32.
 
-    Measured in CPU time, which work beside it hardly moves: the least of seven turns, a tenth of a second in all. 0.0
+    Measured in CPU time, which other load hardly affects: the minimum of seven turns, a tenth of a second in all. 0.0
     where the CPU has no instructions for bf16, which it would then emulate.
     """
     if not _cpu_has_bf16():
@@ -114,7 +115,7 @@ def _cpu_has_bf16() -> bool:
 
 
 def _convolution(dtype: torch.dtype) -> Callable[[], object]:
-    """A layer from the middle of a ResNet, 4 images of 128 channels and 16 px, as it is trained."""
+    """The forward and backward of a layer from the middle of a ResNet, on 4 images of 128 channels and 16 px."""
     images, weight = (
         torch.ones(4, 128, 16, 16, dtype=dtype),
         torch.ones(128, 128, 3, 3, dtype=dtype),
@@ -135,14 +136,14 @@ def parameter_dtype(precision: Precision) -> torch.dtype:
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
-    """bf16 autocast when ``precision`` says so; parameters and losses stay in fp32."""
+    """bf16 autocast for precision bf16; parameters and losses stay in fp32."""
     return (
         torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
     )
 
 
 def describe_device(device: torch.device) -> str:
-    """For reports: ``CPU: <model>, 2 threads`` or the GPU's name."""
+    """For reports: ``CPU: <model>, 2 of 4 threads`` or the GPU's name."""
     if device.type == "cuda":
         return f"CUDA: {torch.cuda.get_device_name(device)}"
     if device.type == "mps":
@@ -164,7 +165,8 @@ def resolve_memory_format(
     """``auto`` is channels_last, but contiguous on Apple's GPU, and on a CPU where channels_last corrupts memory.
 
     Seen with torch 2.15 and oneDNN on AVX-512: the gradient of a strided 1 x 1 convolution with fewer than 16 input
-    channels writes outside its buffers for odd batches on several threads. Raises ConfigError when it is asked for.
+    channels writes outside its buffers for odd batches on several threads. Raises ConfigError when it is requested
+    there.
     """
     unsafe = device.type == "cpu" and any(
         isinstance(m, nn.Conv2d)
@@ -185,7 +187,7 @@ def resolve_memory_format(
 
 @contextmanager
 def explain_out_of_memory(advice: str) -> Iterator[None]:
-    """Turn an allocator's failure into one sentence that says what to lower."""
+    """Turn an allocator's failure into one sentence with ``advice`` on what to lower."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:

@@ -1,4 +1,4 @@
-"""What can be asked of a device, by name: precision, memory format, compiling."""
+"""The choices for a device, by name: precision, memory format, compiling."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DEVICE = re.compile(r"auto|cpu|(cuda|mps)(:[0-9]+)?")
 
 
 def require_device_name(name: str) -> None:
-    """ConfigError for what names no device anywhere; whether this machine has it, resolve_device says, with torch."""
+    """ConfigError for a name of no device; resolve_device checks, with torch, whether this machine has it."""
     if not _DEVICE.fullmatch(name):
         raise ConfigError(
             f"device must be auto, cpu, cuda, cuda:N or mps, got {shown(repr(name))}."

@@ -1,4 +1,4 @@
-"""An answer of a device that the host reads a step later. Not for what the host needs at once."""
+"""A device's answer that the host reads a step later. Not for answers that the host needs at once."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 class LateAnswer:
-    """A boolean of the device on its way to the host: asked for now, read a step later, while the device is busy."""
+    """A boolean on its way from the device to the host: requested now, read a step later, while the device is busy."""
 
     def __init__(self, answer: Tensor) -> None:
-        # elsewhere than on CUDA nothing says when a copy that nobody waits for has arrived
+        # on devices other than CUDA there is no event for the arrival of an asynchronous copy
         self._value = answer.to("cpu", non_blocking=answer.is_cuda, copy=True)
         self._arrived = torch.cuda.Event() if answer.is_cuda else None
         if self._arrived is not None:

@@ -45,14 +45,14 @@ def build_optimizer(
 
 
 def state_names(name: str, momentum: float) -> tuple[str, ...]:
-    """What an optimiser keeps for every weight from its first step on; a checkpoint must hold all of it."""
+    """The state that an optimiser keeps for every weight from its first step on; a checkpoint must hold all of it."""
     if name == "adamw":
         return ("step", "exp_avg", "exp_avg_sq")
     return ("momentum_buffer",) if momentum else ()
 
 
 def state_of(optimizer: torch.optim.Optimizer) -> dict[str, Tensor | float]:
-    """<position of the weight>.<name> -> what the optimiser keeps for it."""
+    """<position of the weight>.<name> -> the optimiser's state for it."""
     state = optimizer.state_dict()["state"]
     return {
         f"{position}.{name}": value
@@ -64,7 +64,7 @@ def state_of(optimizer: torch.optim.Optimizer) -> dict[str, Tensor | float]:
 def restore_state(
     optimizer: torch.optim.Optimizer, saved: dict[str, Any], names: tuple[str, ...], where: str
 ) -> None:
-    """Put back what :func:`state_of` gave. CheckpointError unless it is ``names``, of the weight's shape, for all."""
+    """Restore :func:`state_of`. CheckpointError unless all weights have exactly ``names``, of the weight's shape."""
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     expected = {
         f"{position}.{name}": () if name == "step" else tuple(weight.shape)
@@ -110,17 +110,17 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
 
 
 def step_if(finite: Tensor, optimizer: torch.optim.Optimizer) -> None:
-    """``optimizer.step()`` if ``finite``, a boolean scalar beside the weights, holds; otherwise nothing moves.
+    """``optimizer.step()`` if ``finite``, a boolean scalar on the weights' device, is true; otherwise nothing changes.
 
-    No weight changes then, nor state that was there before, and the host does not wait to know. Gating the gradients
-    would not do: momentum and weight decay move the weights without them.
+    Neither weights nor existing state change then, and the host does not wait for the answer. Gating the gradients
+    would not be enough: momentum and weight decay move the weights without them.
     """
-    # fused kernels look at found_inf themselves
+    # fused kernels check found_inf themselves
     if getattr(optimizer, "_step_supports_amp_scaling", False):
         optimizer.found_inf = finite.logical_not().float()  # type: ignore[attr-defined]
         optimizer.step()
         del optimizer.found_inf  # type: ignore[attr-defined]
-    elif finite.device.type == "cpu":  # the answer is here already
+    elif finite.device.type == "cpu":  # the answer is on the host already
         if finite:
             optimizer.step()
     else:
@@ -129,11 +129,11 @@ def step_if(finite: Tensor, optimizer: torch.optim.Optimizer) -> None:
 
 @torch.no_grad()
 def _step_and_undo(finite: Tensor, optimizer: torch.optim.Optimizer) -> None:
-    """Take the step, then put back what was there unless ``finite``; holds for any optimiser, costs a copy."""
+    """Take the step, then undo it unless ``finite``; works for any optimiser, costs a copy."""
     before = {name: tensor.clone() for name, tensor in _moving(finite.device, optimizer).items()}
     optimizer.step()
     for name, tensor in _moving(finite.device, optimizer).items():
-        # state that was not there begins at zero
+        # new state starts at zero
         tensor.copy_(torch.where(finite, tensor, before.get(name, 0.0)))
 
 

@@ -1,6 +1,6 @@
-"""What a process has only once: torch's default random generators, the warning filters, the allocator.
+"""State that a process has only once: torch's default random generators, the warning filters, the allocator.
 
-A library call leaves all of it as it was, and two calls in two threads do not disturb each other.
+A library call leaves all of it unchanged, and two calls in two threads do not disturb each other.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-# whoever also needs random and NumPy for himself (data/views/own.py) takes these first, and _GENERATORS after them
+    # code that also locks random and NumPy (data/views/own.py) does so first, and takes _GENERATORS after them
 _GENERATORS, _FILTERS = threading.RLock(), threading.RLock()
 
 
 @contextlib.contextmanager
 def default_generators(seed: int, device: torch.device) -> Iterator[None]:
-    """torch's default generators start from ``seed`` inside and go on as if nothing had been drawn afterwards.
+    """torch's default generators start from ``seed`` inside, and afterwards continue as if nothing had been drawn.
 
-    For what can only draw from them: initial weights, dropout. Other threads of ours wait until the block ends.
+    For code that can only draw from them: initial weights, dropout. Our other threads wait until the block ends.
     """
     import torch
 
@@ -45,7 +45,7 @@ def default_generators(seed: int, device: torch.device) -> Iterator[None]:
 
 @contextlib.contextmanager
 def silenced_warnings(message: str = "") -> Iterator[None]:
-    """No warning whose text begins like the regular expression ``message`` is shown inside."""
+    """Hide warnings whose text starts with a match of the regular expression ``message``, inside the block."""
     with _FILTERS, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=message)
         yield
@@ -53,7 +53,7 @@ def silenced_warnings(message: str = "") -> Iterator[None]:
 
 @contextlib.contextmanager
 def collected_warnings() -> Iterator[list[str]]:
-    """The texts of the warnings that are given inside, in place of showing them."""
+    """The texts of the warnings given inside the block, instead of showing them."""
     texts: list[str] = []
     with _FILTERS, warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
@@ -67,9 +67,9 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 def keep_freed_memory() -> None:
     """Let glibc keep freed blocks instead of returning them to the system: else every CPU step pays for page faults.
 
-    A step on a CPU is 15-50 % faster; the process then stays at its peak size until it ends. So it is for a program to
-    decide, and no other function of this package calls it: the command line does, a script may. Does nothing where
-    there is no glibc.
+    A step on a CPU is 15-50 % faster; the process then stays at its peak size until it ends. So the choice is the
+    program's, and no other function of this package calls it: the command line does, a script may. Does nothing without
+    glibc.
 
     >>> keep_freed_memory()  # once, at the start of a script that trains on a CPU
     """

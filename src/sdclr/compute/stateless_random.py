@@ -18,7 +18,7 @@ from sdclr.errors import ConfigError
 
 
 class Stream(IntEnum):
-    """What a key is for; every use has its own number, so that no two share their randomness."""
+    """The use of a key; every use has its own number, so that no two share their randomness."""
 
     TEST_SET = 1
     VALIDATION = 2
@@ -56,7 +56,7 @@ _M1, _M2, _STRIDE = _signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB), _s
 
 
 def _shift_right(x: Tensor, bits: int) -> Tensor:
-    # int64 shifts drag the sign bit along; masking makes the shift logical
+    # int64 shifts copy the sign bit; masking makes the shift logical
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
@@ -79,7 +79,7 @@ def derive(*counters: int) -> int:
     Raises ConfigError for a larger one: two that differ by 2**64 would give the same key.
     """
     try:
-        counters = tuple(map(operator.index, counters))  # NumPy's would overflow
+        counters = tuple(map(operator.index, counters))  # NumPy's integers would overflow
     except TypeError:
         raise ConfigError(
             f"seeds and counters must be whole numbers, got {', '.join(map(repr, counters))[:80]}."
@@ -105,7 +105,7 @@ def random_bits(key: int, index: Tensor) -> Tensor:
 def uniforms(key: int, index: Tensor, count: int) -> Tensor:
     """float32 [B, count] in [0, 1) for int64 counters ``index`` [B]: multiples of 2**-24, exact on every device."""
     if index.device.type == "mps":
-        # whether its integers wrap at 64 bits as they must, nobody here can test
+        # whether its integers wrap at 64 bits, as they must, is untested
         return uniforms(key, index.cpu(), count).to(index.device)
     streams = torch.arange(1, count + 1, device=index.device, dtype=torch.int64) * _STRIDE
     bits = _mix(_mix(index * _STRIDE + _signed(key)).unsqueeze(1) + streams)

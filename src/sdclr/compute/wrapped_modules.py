@@ -1,7 +1,7 @@
 """Modules that only call another one: torch.compile's and those that spread a batch over devices.
 
-Their state_dict names every tensor with a prefix that the plain network does not know, and a copy of them still calls
-the original. So they are taken off, or refused where they lie inside a network.
+Their state_dict gives every tensor a prefix that the plain network does not have, and a copy of them still calls the
+original. So they are removed, or refused where they are inside a network.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def wraps_another(module: nn.Module) -> bool:
 
 
 def unwrapped(network: nn.Module) -> nn.Module:
-    """The network itself, whatever has been put around it; what is wrapped inside of it stays as it is."""
+    """The network itself, without any wrappers around it; modules wrapped inside it stay as they are."""
     while wraps_another(network):
         network = network._modules["_orig_mod" if "_orig_mod" in network._modules else "module"]  # type: ignore[assignment]
     return network

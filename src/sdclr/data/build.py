@@ -1,4 +1,4 @@
-"""Settings -> images, labels and split: every reader of a data set meets here."""
+"""Settings -> images, labels and split: the one place that calls every reader of a data set."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Data:
     conventions: Conventions = "cifar"
     """How classes are grouped and how the linear probe is scheduled."""
     remarks: tuple[str, ...] = ()
-    """What a reader should know of how the images were found, such as the files that were left out."""
+    """What a reader should know about how the images were found, such as the files that were left out."""
     groups: Groups | None = None
     """Which images of ``train`` belong together (data.group_by)."""
 
@@ -86,9 +86,9 @@ class Data:
         return self.train.at(split.subset(name))
 
     def files(self, subset: str) -> dict[str, ImageFiles]:
-        """The image files by part that a run on ``subset`` vouches for: what it trains on, and the test set.
+        """The image files that a run on ``subset`` records, by part: those it trains on, and the test set.
 
-        Of somebody's own images every training file; empty for images in memory, whose pixels are in the fingerprint.
+        For a user's own images, every training file. Empty for images in memory, whose pixels are in the fingerprint.
         """
         train = self.train if self.name == "images" else self.pretraining_images(subset)
         parts = {"train": train, "test": self.test}
@@ -102,7 +102,7 @@ class Data:
     def fingerprint(self) -> str:
         """16 hex digits over the split's positions and every image and label: equal fingerprints, equal data.
 
-        Of images on disk, the names stand for the pixels.
+        For images on disk, their names are hashed in place of their pixels.
         """
         digest = hashlib.sha256((self.split.fingerprint if self.split else "no split").encode())
         for part in (self.train, self.test):
@@ -114,7 +114,7 @@ class Data:
     def pool_fingerprint(self) -> str:
         """16 hex digits over every image, label and class name: equal for all splits of one data set.
 
-        Of images on disk, the names stand for the pixels.
+        For images on disk, their names are hashed in place of their pixels.
         """
         digest = hashlib.sha256("\0".join(self.class_names).encode("utf-8", "surrogateescape"))
         for part in (self.train, self.test):
@@ -125,7 +125,7 @@ class Data:
 
     @cached_property
     def test_contents(self) -> str | None:
-        """16 hex digits over what the test images' files hold; None without a test set, and of images in memory."""
+        """16 hex digits over the test images' file contents; None without a test set and for images in memory."""
         files = None if self.test is None else self.test.files
         return None if files is None else digest_of(read_contents(files))
 
@@ -177,9 +177,9 @@ def build_data(
     """Read the images and draw or read the split. Raises before any work when something does not fit.
 
     ``exclude``: folders that are left out where a folder of images is searched, such as a run folder inside it.
-    ``given``: the images of data.name=given. ``for_classifier``: of somebody's own images, those without a label
-    in a table are left out, with a remark, and not an error; and a folder val is the validation set where there is none
-    called test, too, and not the test set.
+    ``given``: the images of data.name=given. ``for_classifier``: of a user's own images, those without a label in a
+    table are left out with a remark instead of an error; and a folder val is the validation set, not the test set, even
+    where there is no folder test.
     """
     if given is not None:
         labelled = _with_its_classes(given)
@@ -203,7 +203,7 @@ def build_data(
 
 
 def _require_channels(config: DataConfig, labelled: LabelledImages) -> None:
-    """ConfigError for images that were given or read by somebody else with other channels than the settings say."""
+    """ConfigError for images, given or read by a registered reader, whose channels are not data.channels."""
     for images in (labelled.train, labelled.test):
         if images is None or images.channels == config.channels:
             continue
@@ -226,7 +226,7 @@ def _place(config: DataConfig) -> Place:
 
 
 def _path(config: DataConfig) -> Path:
-    """Of a data set that must lie on a disk: DataConfig has seen to that."""
+    """The path of a data set that must be on a disk, which DataConfig has checked."""
     place = _place(config)
     assert isinstance(place, Path)
     return place
@@ -246,7 +246,7 @@ def digits(config: DataConfig, download: bool, exclude: Iterable[Path | str]) ->
 
 
 def cifar(config: DataConfig, download: bool, exclude: Iterable[Path | str]) -> LabelledImages:
-    # the same images, whichever family the splits are of
+    # the images are the same for both families of splits
     return read_cifar(config.name.removesuffix("_50k"), _path(config), download=download)
 
 
@@ -272,7 +272,7 @@ def _with_its_classes(given: LabelledImages) -> LabelledImages:
 def from_outside(
     config: DataConfig, download: bool, exclude: Iterable[Path | str]
 ) -> LabelledImages:
-    """One that a user has registered."""
+    """Read a data set that a user has registered."""
     assert config.row.own is not None
     found = config.row.own(_optional_path(config.path), **config.options)
     if isinstance(found, LabelledImages):

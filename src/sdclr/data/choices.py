@@ -1,4 +1,4 @@
-"""What the settings of a data set can say, by name, and the names of the authors' lists. Imports nothing heavy."""
+"""The choices of a data set's settings, by name, and the names of the authors' lists. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TABLE_SUFFIXES = (*DELIMITED, *JSON_LINES, ".json", *PARQUET)
 LIST_SUFFIXES = (".txt", *TABLE_SUFFIXES)
 
 SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
-"""Of tables that are not read as they are."""
+"""Suffixes of tables that are not read directly."""
 
 SHARD_SUFFIX = ".tar"
 
@@ -33,12 +33,12 @@ ZIP_SUFFIX = ".zip"
 ARRAYS_SUFFIX = ".npz"
 
 COLLECTION_SUFFIXES = (*LIST_SUFFIXES, SHARD_SUFFIX, ZIP_SUFFIX, ARRAYS_SUFFIX)
-"""Of files that name or hold images."""
+"""Suffixes of files that list or contain images."""
 
 MEGADETECTOR_CATEGORIES = ("animal",)
 
 MEGADETECTOR_CONFIDENCE = 0.2
-"""What its authors advise for version 5."""
+"""The threshold that its authors recommend for version 5."""
 
 AUTHORS_CIFAR_FOLDERS = {
     "cifar10": ("cifar10", "cifar10_imbSub_with_subsets", "", ""),
@@ -56,7 +56,7 @@ PUBLISHED_LISTS = {
         "test": "iNaturalist18_val.txt",
     },
 }
-"""Lists of naturally long-tailed sets as they go round; those of iNaturalist 2018 test on its validation images."""
+"""Lists of naturally long-tailed sets in circulation; the test list of iNaturalist 2018 has its validation images."""
 
 AUTHORS_IMAGENET_LISTS = {
     "imagenet100": {
@@ -77,4 +77,4 @@ AUTHORS_IMAGENET_LISTS = {
     },
 }
 MOST_CHANNELS = 256
-"""Of an image; more are a shape that was misread."""
+"""The most channels of an image; more mean that its shape was misread."""

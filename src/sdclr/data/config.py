@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sdclr.data.views.parameters import ViewSpec
 
 Place = Annotated[str | None, Field(json_schema_extra=INCIDENTAL)]
-"""A file or folder: what is there decides, and is recognised by its fingerprint; where it lies does not."""
+"""A file or folder: its contents decide results, and are recognised by their fingerprint; its location does not."""
 
 
 class DataConfig(Section):
@@ -36,20 +36,20 @@ class DataConfig(Section):
     name: str
     """digits, cifar10, cifar100, cifar10_50k, cifar100_50k, arrays, images, imagenet100, imagenet_lt_exp, places_lt,
     inaturalist2018, or one that you have registered. digits comes with scikit-learn; the others need a path, and the
-    four that are split by lists a splits_dir too. The names in _50k have the usual long tail of all training images
-    (docs/data.md)."""
+    four that are split by lists need a splits_dir too. Names ending in _50k have the usual long tail of all training
+    images (docs/data.md)."""
     path: Place = None
     """CIFAR: folder or .npz; arrays: .npz; images: folder, list, table, glob, zip, tar, also at s3:// or https://;
     ImageNet: train/ and val/."""
     channels: Annotated[int, Field(ge=1, le=MOST_CHANNELS)] = 3
-    """Channels of every image: 3 are red, green and blue, as which greys are read, too; 1 greys; 4 and more as they
-    are, in TIFF, .npy, .npz or from Python. Network and views follow; other than 3 have no colour jitter (saturation,
-    hue, grey). docs/data.md says which files hold how many."""
+    """Channels of every image: 3 for red, green and blue, to which grey images are converted; 1 for grey; 4 and more
+    are kept as they are, from TIFF, .npy, .npz or Python. The network and the views adapt; other than 3 have no colour
+    jitter (saturation, hue, grey). docs/data.md lists which files hold how many."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """Keywords for the reader of a data set that you have registered."""
+    """Keyword arguments for the reader of a data set that you have registered."""
     subset: Literal["long_tail", "balanced", "all"] = "long_tail"
-    """long_tail D_i, its balanced twin D_b, or every training image (validation excepted where labels are known). Of
-    arrays, all is the set as it is: no tail is drawn, and each class is as large as it is."""
+    """long_tail D_i, its balanced twin D_b, or every training image (validation excepted where labels are known). For
+    arrays, all takes the set as it is: no tail is drawn, and every class keeps its size."""
     split: Annotated[int, Field(ge=1, le=LARGEST_SEED)] = 1
     """Which long-tailed split: the seed of a generated one, or the number of the authors' list (ImageNet has one)."""
     splits_dir: Place = None
@@ -61,10 +61,11 @@ class DataConfig(Section):
     validation_per_class: Annotated[int, Field(ge=0, le=2**31)] = 0
     """Images of each class held out of all training sets, for generated splits and for images."""
     group_by: str | None = None
-    """images: which belong together (a burst, a tile, a patient, a camera): a column of the table, or folder, or an
-    expression such as '(.*)_[0-9]+' whose parentheses find the group in a path. No group is learned from and tested."""
+    """images: which of them belong together (a burst, a tile, a patient, a camera): a column of the table, or folder,
+    or an expression such as '(.*)_[0-9]+' whose parentheses find the group in a path. No group is both trained and
+    tested on."""
     root: Place = None
-    """images: the folder where the paths of a list or .csv begin; without it, the list's own folder."""
+    """images: the folder that the paths of a list or .csv are relative to; without it, the list's own folder."""
     path_column: str | None = None
     """images: the column of a table that holds the paths, where its name is not path, file, filename or image."""
     label_column: str | None = None
@@ -74,41 +75,41 @@ class DataConfig(Section):
     boxes: WantedBoxes = "none"
     """images: pixels or fractions: each row of a table is a box (columns x, y, width, height or xmin, ymin, xmax, ymax)
     and an image of its own, cut out when it is read; none: whole pictures; auto: boxes where there are such columns,
-    whose unit must be sure. sdclr pretrain TABLE uses auto. MegaDetector's JSON is boxes in any case."""
+    whose unit must be unambiguous. sdclr pretrain TABLE uses auto. MegaDetector's JSON is always read as boxes."""
     box_categories: tuple[str, ...] = MEGADETECTOR_CATEGORIES
-    """images: of MegaDetector's JSON, which categories are cut out, by name or number."""
+    """images: which categories of MegaDetector's JSON are cut out, by name or number."""
     min_confidence: Fraction = MEGADETECTOR_CONFIDENCE
-    """images: of MegaDetector's JSON, from which confidence on."""
+    """images: the lowest confidence at which a box of MegaDetector's JSON is cut out."""
     layout: Literal["flat", "splits"] = "flat"
     """images: splits: the sub-folders train, val and test of the folder are parts of one set: train is trained on, an
     evaluation uses the others; flat: all images count. sdclr pretrain FOLDER recognises the former by itself."""
     test_path: Place = None
     """images: a second folder, list or .csv, the labelled test set for evaluation."""
     on_error: OnError = "raise"
-    """images: what a file that cannot be decoded does before training; skip leaves out at most max_skipped files."""
+    """images: what happens before training to undecodable files; skip leaves out at most max_skipped of them."""
     max_skipped: Annotated[int | float, Field(ge=0, json_schema_extra=INCIDENTAL)] = 0.01
     """images: how many files data.on_error=skip may leave out: a whole number is a count, a number below 1 a share of
-    the files (one file in any case). More bad ones are a sign that something else is wrong."""
+    the files (at least one file). More bad ones are a sign that something else is wrong."""
     exif_rotation: bool = Field(default_factory=lambda data: data.get("name") == "images")
-    """images: turn every image as its EXIF tag says, as phones mean it; the reference does not. TIFF and HEIC files are
-    turned in any case."""
+    """images: rotate every image by its EXIF tag, as photos from phones need; the reference does not. TIFF and HEIC
+    files are always rotated."""
     grey_bits: Annotated[int, Field(ge=8, le=16)] = 16
     """images, arrays, given: how many bits 16-bit greys use; 12, for data of many cameras, makes level 4,095 white."""
     exclude: tuple[str, ...] = ()
-    """images: globs of what to leave out, such as thumbs or *_mask.png: compared with the path below the folder (or the
-    list's root), with that of every folder above, and with their names. * matches / too; capitals matter."""
+    """images: globs of what to leave out, such as thumbs or *_mask.png. Each is matched against the path below the
+    folder (or the list's root), the path of every folder above, and their names. * matches / too; case matters."""
     links: Annotated[Links, Field(json_schema_extra=INCIDENTAL)] = "inside"
     """Images on disk: where links below their folder, or below the root of a list, may lead; outside is refused."""
     store: Place = None
     """Images on disk: a folder for their decoded pixels, made at the first use; views then cost no decoding."""
     placement: Annotated[Placement, Field(json_schema_extra=INCIDENTAL)] = "auto"
-    """Of a store's pixels: on the CUDA device, in pinned memory, or mapped; auto: the first of these they fit in."""
+    """A store's pixels: on the CUDA device, in pinned memory, or mapped; auto: the first of these that they fit in."""
     num_workers: Annotated[int | None, Field(ge=1, le=4096, json_schema_extra=INCIDENTAL)] = None
     """Images on disk: threads that read, decode and cut; None: one for every core. Changes nothing but speed."""
 
     @property
     def row(self) -> SourceRow:
-        """What the table says of this data set."""
+        """The row of this data set in the table."""
         return SOURCES[self.name]
 
     @property
@@ -117,7 +118,7 @@ class DataConfig(Section):
         return _splits(self.row, self.subset)
 
     def unfit_for(self, name: str, subset: str) -> dict[str, Any]:
-        """The settings that were for this data set and do not suit ``subset`` of the one called ``name``, at its
+        """The settings of this data set that do not suit ``subset`` of the data set ``name``, with the latter's
         defaults.
         """
         row = SOURCES[name]
@@ -248,7 +249,7 @@ class DataConfig(Section):
             raise ValueError(
                 f"placement={self.placement} is for the pixels of a store. Add data.store=FOLDER."
             )
-        # a recipe's ratio may have stayed with arrays that are taken as they are
+        # a recipe's ratio may remain set for arrays that are taken as they are
         for field in GENERATED_SPLITS_ONLY if self.row.splits == "own" else ():
             if (value := getattr(self, field)) != _default_of(field, self.name):
                 raise ValueError(
@@ -328,7 +329,7 @@ class ViewsConfig(Section):
 
     own: str | None = None
     """A callable of yours that makes each view of a whole image, in place of the crop: module:name on the command line
-    (docs/own-views.md). Flip, jitter, grey and blur are then done only where they are asked for."""
+    (docs/own-views.md). Flip, jitter, grey and blur are then applied only where they are set."""
     own_batch: str | None = None
     """A module of yours that changes the finished views of a batch, [B, C, S, S] to the same: module:name."""
 

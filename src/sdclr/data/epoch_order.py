@@ -63,10 +63,10 @@ def epoch_draws(
     first: int = 0,
     weights: Tensor | None = None,
 ) -> Iterator[Tensor]:
-    """The same batches as draws: position + N x how often the image has come before in this epoch.
+    """The same batches as draws: position + N x how often the image has already occurred in this epoch.
 
-    What is random about a view is a function of the draw, so that an image that comes again in the
-    same epoch gets other views. One that comes for the first time has its position as its draw.
+    What is random about a view is a function of the draw, so that an image that occurs again in the same epoch gets
+    other views. At its first occurrence, an image's draw is its position.
     """
     key = derive(seed, Stream.EPOCH_ORDER, epoch)
     if weights is None:
@@ -78,7 +78,7 @@ def epoch_draws(
 
 
 def _times_before(order: Tensor) -> Tensor:
-    """How often each value of ``order`` has come before it."""
+    """How often each value of ``order`` occurs before it."""
     values, place = order.sort(stable=True)
     times = torch.arange(len(order)) - torch.searchsorted(values, values)
     return torch.empty_like(order).index_copy_(0, place, times)

@@ -1,4 +1,4 @@
-"""Images out of Python objects, at hand for as long as a block lasts: data.name=given means these."""
+"""Images from Python objects, available inside a with block: data.name=given reads these."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def given(
     grey_bits: int = 16,
     advance: Callable[[int], None] = lambda done: None,
 ) -> Iterator[LabelledImages]:
-    """Inside the block, whatever works on a run's images finds those of a run on ``images=...`` here.
+    """Provide, inside the block, the images of a run that was trained on ``images=...``.
 
     For :func:`evaluate`, :func:`compare`, :func:`embed`, :func:`mine`, :func:`examine`, :func:`resume` and reports.
-    ``images`` and ``labels`` as of :func:`pretrain`, the same in the same order; other images are an error of whoever
-    compares them with the run's. ``test_images``, ``test_labels``: a test set; a run that is evaluated on it is
-    trained inside such a block, too, since its images are checked together. ``channels``, ``grey_bits``: data.channels
-    and data.grey_bits of the run. ``advance`` is called with the number of images looked at.
-    Raises DataError for what is no image, and for test labels that no training image has.
+    ``images`` and ``labels``: those of :func:`pretrain`, in the same order; functions that compare them with the run's
+    raise an error for other images. ``test_images``, ``test_labels``: a test set; a run to be evaluated on it must be
+    trained inside such a block, too, since all images are checked together. ``channels``, ``grey_bits``: data.channels
+    and data.grey_bits of the run. ``advance`` is called with the number of images read. Raises DataError for anything
+    that is not an image, and for test labels that no training image has.
 
     >>> import numpy as np
     >>> import sdclr

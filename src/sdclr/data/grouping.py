@@ -1,7 +1,7 @@
 """Groups of images that belong together: a burst, a tile, a patient, a camera.
 
-N images, G groups. Images of one group are alike for a reason that is not their class. Where one is
-learned from and another is tested, the test measures that reason.
+N images, G groups. Images of one group look alike for a reason other than their class. Where some are trained on and
+others are tested on, the test measures that reason.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sdclr.errors import ConfigError, DataError
 from sdclr.safe_text import shown
 
 FOLDER = "folder"
-"""What ``data.group_by`` calls the folder of an image."""
+"""The value of ``data.group_by`` that groups images by their folder."""
 _NO_COLUMNS: Mapping[str, Any] = {}
 
 
@@ -32,17 +32,16 @@ class Groups(NamedTuple):
     names: list[str]
     """[G], ascending."""
     unnamed: frozenset[str] = frozenset()
-    """Of these, the names that were made up for empty cells: images alone, in every table."""
+    """Those of the names that were made up for empty cells: each is a single image, in every table."""
 
 
 def group_images(images: Images, by: str, columns: Mapping[str, Any] = _NO_COLUMNS) -> Groups:
     """The groups of N images.
 
-    ``by``: a column of their table (or of ``columns``, texts [N] by name, which are looked at
-    first); or ``folder``; or a regular expression with one pair of parentheses, which is searched in
-    the path of each image and finds the name of its group there. An empty cell of a column is a
-    group of its own, with a warning. Raises ConfigError for what is none of these, and DataError
-    where the expression finds nothing in a path, and for images in memory, which have no paths.
+    ``by``: a column of their table (or of ``columns``, texts [N] by name, which take precedence); or ``folder``; or a
+    regular expression with one pair of parentheses, which capture the name of the group in the path of each image. An
+    empty cell of a column is a group of its own, with a warning. Raises ConfigError for anything else, and where images
+    in memory, which have no paths, are not grouped by a column; DataError where the expression does not match a path.
 
     >>> from sdclr.data.sources.arrays import read_digits
     >>> digits = read_digits().train
@@ -55,7 +54,7 @@ def group_images(images: Images, by: str, columns: Mapping[str, Any] = _NO_COLUM
 
 
 def column_called(by: str, columns: Iterable[str]) -> str | None:
-    """The column that ``by`` names: exactly, or but for capitals where that is one alone; None where it names none."""
+    """The column that ``by`` names: exactly, or ignoring case where only one matches; None where there is none."""
     names = list(columns)
     if by in names:
         return by
@@ -64,7 +63,7 @@ def column_called(by: str, columns: Iterable[str]) -> str | None:
 
 
 def group_names(names: Sequence[str] | None, by: str, columns: Mapping[str, Any]) -> Groups:
-    """The groups of images with these ``names``, None of images without paths; otherwise as :func:`group_images`.
+    """The groups of images with these ``names`` (None for images without paths); otherwise as :func:`group_images`.
 
     >>> group_names(["a/1.jpg", "b/2.jpg", "a/3.jpg"], "folder", {}).of_image.tolist()
     [0, 1, 0]
@@ -131,7 +130,7 @@ def _numbered(names: Sequence[str]) -> Groups:
 
 
 def require_held_out_apart(groups: Groups, train: Positions, validation: Positions) -> None:
-    """DataError where a group has images to learn from and images of a validation set that was given."""
+    """DataError where a group has both training images and images of a validation set that was given."""
     of_train, held_out = np.unique(groups.of_image[train]), np.unique(groups.of_image[validation])
     shared = np.intersect1d(of_train, held_out)
     if len(shared):
@@ -143,7 +142,7 @@ def require_held_out_apart(groups: Groups, train: Positions, validation: Positio
 
 
 def require_apart(train: Groups, test: Groups) -> None:
-    """DataError where a group has images to learn from and images to be tested on."""
+    """DataError where a group has both training images and test images."""
     shared = sorted(set(train.names) - train.unnamed & set(test.names) - test.unnamed)
     if shared:
         raise DataError(

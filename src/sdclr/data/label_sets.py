@@ -16,8 +16,8 @@ from sdclr.data.splits import Positions, members_of_classes
 def draw_labelled(labels: Positions, per_class: Sequence[int], seed: int) -> Positions:
     """Positions of ``per_class[c]`` images of each class c, ascending.
 
-    ``labels`` int64 [N]; a class needs that many images. One random order of each class is cut, so that of one seed
-    a larger set holds the smaller ones, whatever the other classes get.
+    ``labels`` int64 [N]; each class must have that many images. A prefix of one random order of each class is taken, so
+    that for one seed a larger set contains the smaller ones, whatever the other classes get.
 
     >>> draw_labelled(np.array([0, 0, 0, 1, 1]), [1, 2], seed=1).tolist()
     [1, 3, 4]

@@ -1,4 +1,4 @@
-"""Run a stream of batches of calls in threads, a little ahead of whoever waits for them. Knows nothing of images."""
+"""Run a stream of batches of calls in threads, a little ahead of their consumer. Knows nothing about images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def num_cores() -> int:
-    """The CPU cores that this process may use, its part of them where several processes share the machine."""
+    """The number of CPU cores that this process may use: its share where several processes use the machine."""
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
@@ -33,7 +33,7 @@ def _begin(is_over: threading.Event) -> None:
 
 
 def abandoned() -> threading.Event:
-    """Set once nobody waits any more for what this thread does, so that it need not wait for others either."""
+    """Set once nothing waits for this thread's results any more, so that it can stop waiting for others, too."""
     found: threading.Event = getattr(_of_thread, "is_over", _NEVER)
     return found
 
@@ -47,8 +47,9 @@ def look_ahead(
     """Yield the item of every (item, calls) in order, as soon as all its calls have returned.
 
     While one item is used, the calls of the next ``ahead`` batches run, in ``num_workers`` threads (default: one for
-    every core that this process may use); nothing but speed depends on their number. The first call in order that
-    raised raises here. However this ends, early or by an exception, calls that have not begun never will.
+    every core that this process may use); nothing but speed depends on their number. The exception of the first call,
+    in order, that raised is raised here. However this ends, early or by an exception, calls that have not started never
+    will.
     """
     is_over = threading.Event()
     pool = ThreadPoolExecutor(
@@ -85,7 +86,7 @@ def in_pieces(
     *,
     num_workers: int | None = None,
 ) -> None:
-    """Call ``work`` in threads for range(num), cut into ranges of ``piece``; ``advance`` hears of each one's length."""
+    """Call ``work`` in threads for range(num), cut into ranges of ``piece``; ``advance`` receives each length."""
     starts = range(0, num, piece)
     ranges = (range(start, min(start + piece, num)) for start in starts)
     calls = ((len(r), [partial(work, r)]) for r in ranges)

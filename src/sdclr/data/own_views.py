@@ -1,4 +1,4 @@
-"""OWN_VIEWS: views of a user's own, by the name they have in settings. Imports no torch."""
+"""OWN_VIEWS: a user's own view transforms, by their names in settings. Imports no torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class OwnViewsRow(NamedTuple):
     own: Any
     """The callable, or a class that is called without arguments and makes one."""
     origin: str = ""
-    """ "module:Name"; of an object that does not say where it comes from, its class."""
+    """ "module:Name"; for an object without a qualified name, that of its class."""
 
     def made(self) -> Any:
         """The callable itself."""
@@ -25,16 +25,16 @@ class OwnViewsRow(NamedTuple):
 
 
 OWN_VIEWS: Table[OwnViewsRow] = Table("view transform", [])
-"""Name -> row; all of them are from outside."""
+"""Name -> row; all rows are from outside the package."""
 
 
 def register_views(own: Any, name: str | None = None) -> str:
     """Add views of your own to :data:`OWN_VIEWS`; returns their name, for views.own or views.own_batch.
 
-    ``own``: for views.own a callable that makes a view of one image: a torchvision v2 transform, an albumentations
-    one, or a function; for views.own_batch an ``nn.Module`` on the finished views of a batch. Or a class, which is
-    called without arguments and makes one of these. ``name``: how settings name it; default: that of the function or
-    class in small letters. Raises ConfigError for what cannot be called and for a name that is taken or not plain. See
+    ``own``: for views.own a callable that makes a view of one image: a torchvision v2 transform, an albumentations one,
+    or a function; for views.own_batch an ``nn.Module`` on the finished views of a batch. Or a class that makes one of
+    these when called without arguments. ``name``: its name in settings; default: that of the function or class in lower
+    case. Raises ConfigError for an object that cannot be called and for a name that is taken or not plain. See
     docs/own-views.md.
 
     >>> def upside_down(image):
@@ -63,12 +63,12 @@ def why_no_views(found: Any) -> str:
 
 
 def named_views(text: str) -> str:
-    """The name of views as a person typed it: a plain name, or "module:name", which is registered."""
+    """The name of views that a user typed: a plain name, or "module:name", which is registered."""
     if not is_outside(text):
         return text
     return use_views(load_outside(text, "view transform", why_no_views), text)
 
 
 def use_views(found: Any, text: str) -> str:
-    """Register what ``text``, "module:name", has named, under that name in small letters."""
+    """Register the object loaded from ``text``, "module:name", under that name in lower case."""
     return _register(found, plain_name(text), text)

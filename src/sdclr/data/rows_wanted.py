@@ -1,4 +1,4 @@
-"""What is computed of each image, row by row, and of which images: so that a killed computation goes on."""
+"""What is computed for each image, row by row, and for which images, so that a killed computation can resume."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from sdclr.storage.carried_rows import Keys, keys_of
 
 
 def rows_wanted(found: Data, images: Images) -> tuple[str, Keys | None]:
-    """How pixels are read, and a key for each of ``images`` [N], some of ``found``; reads a few KB of each file.
+    """How pixels are read, and a key for each of ``images`` [N], a subset of ``found``; reads a few KB of each file.
 
-    Of images in memory, where no other row can be gone on with, all that they are, and no keys.
+    For images in memory, whose rows are reused only for exactly the same images: their fingerprint and number, no keys.
     """
     if images.files is None:
         return f"{found.fingerprint} {len(images)}", None
@@ -32,5 +32,5 @@ def reading(files: ImageFiles) -> dict[str, object]:
 
 
 def keys_of_contents(contents: Sequence[Content]) -> Keys:
-    """Images of the same name, content and time of writing have the same key: the digest does not see every byte."""
+    """A key for each image, from its name, digest and modification time: the digest does not cover every byte."""
     return keys_of(f"{one.path}\0{one.digest}\0{one.mtime_ns}" for one in contents)

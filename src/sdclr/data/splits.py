@@ -1,9 +1,9 @@
 """Long-tailed splits with the structure of the authors' lists, for any labelled data set, from a seed.
 
 N images, C classes. For every class, ONE random permutation of its images (validation held out first) is cut three
-times: the few-shot set S_b, the balanced twin D_b and the long-tailed set D_i are prefixes of it, so S_b lies inside
-both. A split is a random class order plus these permutations. Plain labels and numbers in, positions out; this file
-opens no images. The authors' own lists are read by :mod:`sdclr.data.sources.split_files`.
+times: the few-shot set S_b, the balanced twin D_b and the long-tailed set D_i are prefixes of it, so both contain S_b.
+A split is a random class order plus these permutations. Plain labels and numbers in, positions out; this file opens no
+images. The authors' own lists are read by :mod:`sdclr.data.sources.split_files`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Split:
     balanced: Positions
     """D_b, as many images as D_i (rounded down to equal classes); empty for a set as given."""
     few_shot: Positions
-    """S_b, balanced, with as many images a class as D_i's rarest class has."""
+    """S_b, balanced, with as many images per class as D_i's rarest class has."""
     train: Positions
     """Everything but validation: what the linear probe trains on."""
     validation: Positions
@@ -116,7 +116,7 @@ def class_counts(
     elif profile == "pareto":
         tail = (rank + 1) / (num_classes + 1)  # upper-tail probabilities, rarest quantile first
         size = tail ** (-1 / pareto_alpha) - 1
-        # by the ratio: of the head class it is 1, and not a bit less
+        # divide first: for the head class the ratio is exactly 1
         scaled = (largest * (size / size[0])).astype(int)
         counts = np.maximum(int(largest / imbalance_ratio), scaled).tolist()
     else:
@@ -196,11 +196,11 @@ def natural_split(
 ) -> Split:
     """The split of a labelled set that is taken as it is: D_i is every image but validation, in the set's own order.
 
-    Held out and cut as by :func:`draw_long_tail`: S_b has as many images a class as the rarest class has left. There
-    is no D_b: as many images as D_i, balanced, do not exist. ``validation``: the images that are held out, where that
-    is known; else ``validation_per_class`` are drawn. ``groups`` int64 [N]: of images that belong together (a burst, a
-    patient) all or none are held out, so that of a class more than ``validation_per_class`` may be. ``unusable``:
-    images that S_b must not hold, for which others of their class step in; S_b shrinks where the rarest class has too
+    Images are held out and cut as by :func:`draw_long_tail`: S_b has as many images per class as the rarest class has
+    left. There is no D_b: a balanced set as large as D_i does not exist. ``validation``: the images to hold out, where
+    they are known; else ``validation_per_class`` are drawn. ``groups`` int64 [N]: of images that belong together (a
+    burst, a patient) all or none are held out, so more than ``validation_per_class`` of a class may be. ``unusable``:
+    images that S_b must not contain; others of their class replace them, and S_b shrinks where the rarest class has too
     few. Raises ConfigError when the numbers do not fit the data.
     """
     classes = checked_classes(labels)
@@ -221,7 +221,7 @@ def natural_split(
         )
         held_out.append(of_class)
         ordered.append(shuffled[~left_out[shuffled]])
-    # a class of which nothing is left has no shot
+    # a class without usable images is not in S_b
     present = [len(one) for one in ordered if len(one)]
     per_class_few = min([per_class_few, *present])
     few_shot = [one[:per_class_few] for one in ordered]
@@ -270,10 +270,10 @@ def hold_out_groups(
 def _held_out_groups(
     classes: npt.NDArray[Any], groups: Positions, wanted: Positions, seed: int
 ) -> npt.NDArray[np.bool_]:
-    """Which images [N] are in whole groups with ``wanted`` [C] images of each class, or as near to it as can be.
+    """Which images [N] are in whole groups with ``wanted`` [C] images of each class, or as close to that as possible.
 
-    Groups that fit are taken first, at random; where a class still lacks images, the group that takes the fewest too
-    many. Of no class everything is taken.
+    Groups that fit are taken first, at random; where a class still lacks images, the group that exceeds the wanted
+    numbers least. No class is taken completely.
     """
     counts = np.bincount(classes)
     _, number = np.unique(groups, return_inverse=True)
@@ -315,11 +315,11 @@ def _held_out_groups(
 def hold_out_share(
     classes: Positions, share: float, *, seed: int = 0, groups: Positions | None = None
 ) -> Positions:
-    """Positions of a share of each class, ascending; of a class with too few images none.
+    """Positions of a share of each class, ascending; none of a class with too few images.
 
     ``classes`` int64 [N]. Of n images of a class share * n are held out, rounded half up, and at least one is left to
-    train on. ``groups`` int64 [N]: of images that belong together all or none are held out, so that the shares are met
-    as far as whole groups can. A group that would leave nothing of a class to train on is passed over.
+    train on. ``groups`` int64 [N]: of images that belong together all or none are held out, so the shares are met only
+    as closely as whole groups allow. A group that would leave nothing of a class to train on is passed over.
 
     >>> hold_out_share(np.array([0] * 10 + [1] * 3 + [2] * 2), 0.2).tolist()
     [2, 7, 12]

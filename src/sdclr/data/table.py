@@ -1,6 +1,6 @@
-"""SOURCES: everything the rest of the program needs to know of a data set, by the name it has in settings.
+"""SOURCES: everything the rest of the program needs to know about a data set, by its name in settings.
 
-A row is light: help, lists and settings import no torch.
+Rows are lightweight: help, lists and settings import no torch.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ images as they are."""
 
 
 class SourceRow(NamedTuple):
-    """One data set, or one way to bring one's own."""
+    """One data set, or one way to use your own."""
 
     name: str
     summary: str
@@ -37,9 +37,9 @@ class SourceRow(NamedTuple):
     all_is_as_given: bool = False
     """Whether data.subset=all is the set as it is, long-tailed by itself, from which no tail is drawn."""
     origin: str = ""
-    """ "module:Name" of an entry from outside the package; empty for one of ours."""
+    """ "module:Name" of an entry from outside the package; empty for the package's own."""
     own: Callable[..., Any] | None = None
-    """What reads a data set from outside; its keywords are data.options."""
+    """The reader of a data set from outside; its keyword arguments are data.options."""
 
 
 _READ = "sdclr.data.build:"
@@ -140,9 +140,10 @@ def register_source(
 
     ``read(path, **options)`` returns :class:`~sdclr.data.LabelledImages`, or a mapping of arrays as in a .npz:
     ``train_images`` uint8 [N, H, W, 3], ``train_labels`` int [N], and optionally ``test_images``, ``test_labels``,
-    ``class_names``. ``path`` is data.path (None where none was given), ``options`` data.options. ``name``: how settings
-    name it; default: that of the function. ``conventions``: how its classes are grouped. Long-tailed splits are drawn
-    from it as from CIFAR. Raises ConfigError for a name that is taken or not plain. See docs/extending.md.
+    ``class_names``. ``path`` is data.path (None where none was given), ``options`` data.options. ``name``: its name in
+    settings; default: that of the function in lower case. ``conventions``: how its classes are grouped. Long-tailed
+    splits are drawn from it as from CIFAR. Raises ConfigError for a name that is taken or not plain. See
+    docs/extending.md.
 
     >>> import numpy as np
     >>> def noise(path, count=20):
@@ -177,7 +178,7 @@ def why_no_source(found: Any) -> str:
 
 
 def named_source(text: str) -> str:
-    """The name of a data set as a person typed it: "cifar10", or "module:function", which is registered."""
+    """The name of a data set that a user typed: "cifar10", or "module:function", which is registered."""
     if not is_outside(text):
         return text
     return register_source(load_outside(text, "data set", why_no_source))

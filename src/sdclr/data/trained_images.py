@@ -1,4 +1,4 @@
-"""The images that a finished run was trained on, as they are found now: where they are, and without later ones."""
+"""The images that a finished run was trained on, as they are found now: wherever they are, without later additions."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from sdclr.run.files import CONTENTS_FILE
 from sdclr.safe_text import command, shown
 
 BATCH = 64
-"""Images of which views are made at a time."""
+"""Number of images whose views are made at a time."""
 
 
 def trained_images(run: Run, config: DataConfig) -> Data:
-    """What ``config`` finds; unlabelled images that came after the training are left aside, with a warning.
+    """The images that ``config`` finds; unlabelled images added since the training are left out, with a warning.
 
-    Whether the others are the same is for the caller to check. Raises MissingInputError where nothing is there.
+    The caller must check whether the others are unchanged. Raises MissingInputError where nothing is found.
     """
     data = images_of(run, config)
     recorded = _recorded(run)
@@ -47,7 +47,7 @@ def trained_images(run: Run, config: DataConfig) -> Data:
     old = [row for row, path in enumerate(data.train.names) if path in known]
     new = [path for path in data.train.names if path not in known]
     gone = {one.path for one in recorded if one.digest != ABSENT}.difference(data.train.names)
-    if gone or not new:  # what is gone is an error
+    if gone or not new:  # missing images are an error
         return data
     warnings.warn(
         f"{len(new)} images came after {shown(run.folder)} was trained and are left aside (first: "
@@ -60,9 +60,9 @@ def trained_images(run: Run, config: DataConfig) -> Data:
 def sampled_images(
     run: Run, config: DataConfig, num: int, seed: int, *, data_path: str | None = None
 ) -> tuple[Images, Sequence[str]]:
-    """A random sample of at most ``num`` of the images that a run was trained on, in their order; always the same one.
+    """A reproducible random sample of at most ``num`` of the images that a run was trained on, in their order.
 
-    And the names of the classes, where there are labels. ``data_path`` is where the images are now. Raises ConfigError
+    Also returns the class names, where there are labels. ``data_path``: where the images are now. Raises ConfigError
     where they are not those of the training, and DataError for fewer than 2.
     """
     where = config.with_values(
@@ -99,15 +99,15 @@ def unseen_views(images: Images, spec: ViewSpec, seed: int, *, epoch: int) -> Vi
 
 
 _SHARD_PATTERN = re.compile(r"[{*?]")
-"""What a place of several shards is told by."""
+"""The characters that mark a place of several shards."""
 
 
 def images_of(
     run: Run, config: DataConfig, option: str = "--data ", exclude: Iterable[Path] = ()
 ) -> Data:
-    """What ``config`` finds. MissingInputError that says how to go on where it finds nothing any more.
+    """The data that ``config`` finds; MissingInputError with advice where the images are no longer there.
 
-    ``option``: what the command takes a new place as. ``exclude``: folders to leave out besides that of the run.
+    ``option``: the command's option for a new place. ``exclude``: folders to leave out besides that of the run.
     """
     try:
         return build_data(config, exclude=[run.folder, *exclude])
@@ -126,7 +126,7 @@ def images_of(
 
 
 def warn_of_changes(run: Run, data: Data) -> None:
-    """A warning where the images are not those that the run was trained on."""
+    """Warn where the images are not those that the run was trained on."""
     try:
         recorded, left_out = _recorded(run), run.skipped_images()
     except DataError as error:
@@ -148,5 +148,5 @@ def warn_of_changes(run: Run, data: Data) -> None:
 
 
 def _recorded(run: Run) -> Sequence[Content]:
-    """What the training images were; empty for a run of an earlier version."""
+    """The recorded contents of the training images; empty for a run of an earlier version."""
     return (read_record(run.folder / CONTENTS_FILE) or {}).get("train", [])

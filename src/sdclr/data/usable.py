@@ -1,4 +1,4 @@
-"""The one place that decides which images of a collection can be used, and says which cannot."""
+"""The one place that decides which images of a collection can be used, and reports which cannot."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def look_at(
     max_skipped: MaxSkipped = MOST_SKIPPED,
     part: str = "",
 ) -> tuple[Images, list[BadFile]]:
-    """Decode every file once; the images that can be used, and those that cannot.
+    """Decode every file once; return the images that can be used, and those that cannot.
 
     ``part``: what they are called on the display, such as "test". Images in memory are all usable. Raises DataError or
     MissingInputError for a bad file, with ``on_error`` skip only for more than ``max_skipped``.
@@ -40,9 +40,9 @@ def look_at(
 def usable_images(
     images: Images, config: DataConfig, show: AnyProgress, *, fate: str = "are left out"
 ) -> tuple[Images, list[BadFile]]:
-    """The images, looked for by their headers; with data.on_error=skip decoded once, the bad ones left out.
+    """The images, after reading their headers; with data.on_error=skip, all are decoded once and bad ones left out.
 
-    A warning says which, and what becomes of them (``fate``). For what looks at each image once or a few times.
+    A warning lists them, and what becomes of them (``fate``). For callers that use each image once or a few times.
     """
     if config.on_error == "raise":
         return images.to(torch.device("cpu")), []
@@ -53,11 +53,11 @@ def usable_images(
 
 @contextlib.contextmanager
 def skip_advised(config: DataConfig) -> Iterator[None]:
-    """Inside, an image that cannot be decoded is an error that says how to go on without such files."""
+    """Inside the block, the error for an image that cannot be decoded advises how to continue without such files."""
     try:
         yield
     except (DataError, MissingInputError) as error:
-        # so begins what decoding says of a file
+        # the decoder's messages about a file begin with this
         if config.on_error == "skip" or not str(error).startswith("image "):
             raise
         raise type(error)(
@@ -68,7 +68,7 @@ def skip_advised(config: DataConfig) -> Iterator[None]:
 def warn_of_bad_files(
     bad: Sequence[BadFile], num_found: int, part: str = "", *, fate: str = "are left out"
 ) -> None:
-    """Say how many cannot be used, and the first causes; nothing where there are none."""
+    """Warn how many cannot be used, with the first causes; do nothing where there are none."""
     if bad:
         text = left_out(bad, num_found, fate=fate)
         warnings.warn(f"{part}: {text}" if part else text, stacklevel=3)

@@ -1,1 +1,1 @@
-"""Base: several processes that train as one; signals; norms that see the whole batch."""
+"""Base: several processes that train as one; signals; norms over the whole batch."""

@@ -1,4 +1,4 @@
-"""What a launcher such as torchrun says of this process, read from the environment."""
+"""What a launcher such as torchrun states about this process, read from the environment."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def rank() -> int:
 
 
 def check_environment() -> None:
-    """DistributedError where RANK, WORLD_SIZE, LOCAL_RANK or MASTER_PORT cannot be meant: before any work or wait."""
+    """DistributedError where RANK, WORLD_SIZE, LOCAL_RANK or MASTER_PORT is invalid, before any work or wait."""
     size, own = environment_number("WORLD_SIZE", 1), environment_number("RANK", 0)
     if size < 1:
         raise DistributedError(
@@ -44,7 +44,7 @@ def check_environment() -> None:
 
 
 def is_first() -> bool:
-    """Whether this process is the only one, or the one that speaks for all."""
+    """Whether this process is the only one, or the one that reports for all."""
     return rank() == 0
 
 
@@ -54,7 +54,7 @@ def processes_here() -> int:
 
 
 def require_one_process(what: str) -> None:
-    """DistributedError for what works on one process alone."""
+    """DistributedError for work that only one process can do, where there are several."""
     if world_size() > 1:
         raise DistributedError(
             f"{what} runs on one process; start it without torchrun (WORLD_SIZE={world_size()})."

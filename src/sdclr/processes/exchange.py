@@ -17,7 +17,7 @@ from sdclr.batch import Share
 def averaging_gradients(method: nn.Module) -> nn.Module:
     """``method`` in torch's DistributedDataParallel: a backward pass leaves the mean of the processes' gradients.
 
-    Buffers are not sent around at every step: norms are synchronised, and masks are made alike everywhere.
+    Buffers are not broadcast at every step: norms are synchronised, and masks are computed identically everywhere.
     """
     known = inspect.signature(DistributedDataParallel.__init__).parameters
     # before torch 2.14
@@ -27,7 +27,7 @@ def averaging_gradients(method: nn.Module) -> nn.Module:
 
 
 def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """The gradients of each process become their sum, the same bits on all of them, in one exchange after the backward.
+    """Replace the gradients by their sum over all processes, the same bits on each, in one exchange after the backward.
 
     For losses that are each process's part of the batch's mean. A parameter without a gradient has none on any process.
     """
@@ -40,23 +40,23 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def gather_rows(rows: Tensor, share: Share) -> Tensor:
-    """Every process's rows [b, ...] as one batch [B, ...], the same on all of them. No gradient flows through it."""
+    """Every process's rows [b, ...] as one batch [B, ...], the same on all of them. No gradient flows through."""
     whole = rows.new_zeros(share.total, *rows.shape[1:])
     whole[share.first : share.first + len(rows)] = rows
-    # zeros everywhere else: the sum is the batch, also of shares of different sizes
+    # zeros everywhere else: the sum is the batch, also with shares of different sizes
     dist.all_reduce(whole)
     return whole
 
 
 def of_first_process(values: Tensor) -> Tensor:
-    """The first process's tensor, on all of them; on one process the tensor itself."""
+    """The first process's tensor, on all processes; on one process, the tensor itself."""
     if dist.is_initialized() and dist.get_world_size() > 1:
         dist.broadcast(values, src=0)
     return values
 
 
 def gather_rows_with_gradient(rows: Tensor, share: Share | None) -> Tensor:
-    """The same, and the gradient flows through it: that of the sum of all processes' losses.
+    """As :func:`gather_rows`, with a gradient: that of the sum of all processes' losses.
 
     Without a share the rows are the whole batch.
     """

@@ -1,7 +1,7 @@
-"""Signs of life: each process leaves one every half second; who waits without a limit looks for those of the others.
+"""Heartbeats: each process sends one every half second; one that waits without a limit checks those of the others.
 
-They come from a thread of their own, so that a process that computes for an hour gives them, too (but for code of other
-languages that keeps Python's lock all the while), and one that was killed or stopped does not.
+They come from a thread of their own, so that a process that computes for an hour still sends them (except in code of
+other languages that holds Python's lock throughout), and one that was killed or stopped does not.
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ BEAT_SECONDS = 0.5
 
 @contextlib.contextmanager
 def heartbeat(rank: int, store: Store) -> Iterator[None]:
-    """Inside, this process gives signs of life.
+    """Inside the block, this process sends heartbeats.
 
-    Over a connection of its own: on the usual one a thread of this process may wait for a minute.
+    They use a connection of their own: on the usual one a thread of this process may wait for a minute.
     """
     over = threading.Event()
 
     def beat() -> None:
         number = 0
-        with contextlib.suppress(RuntimeError):  # the store is gone, and with it who would look
+        with contextlib.suppress(
+            RuntimeError
+        ):  # the store has ended, and with it the process that would check
             own = store.clone()
             while not over.wait(BEAT_SECONDS if number else 0):
                 number += 1
@@ -46,17 +48,17 @@ _LAST_SECONDS = 2.0
 
 
 class Listener:
-    """Looks for signs of life of some processes, from now on."""
+    """Checks the heartbeats of some processes, from now on."""
 
     def __init__(self, store: Store, ranks: Iterable[int]) -> None:
         self._store = store
         self._listened = now = time.monotonic()
         self._last = {rank: (self._sign_of(rank), now) for rank in ranks}
         self.alive: set[int] = set()
-        """Those that have given a new sign since."""
+        """Those that have sent a heartbeat since."""
 
     def listen(self) -> None:
-        """Look for new signs. Silence while nobody listened, because all were stopped for example, is none."""
+        """Check for new heartbeats. Silence between distant checks (all were stopped, for example) does not count."""
         now = time.monotonic()
         was_away, self._listened = now - self._listened > _AWAY_SECONDS, now
         for rank, (before, last_seen) in self._last.items():
@@ -69,7 +71,7 @@ class Listener:
                 self._last[rank] = before, last_seen
 
     def silent(self, seconds: float) -> list[int]:
-        """Those that have given a sign once, and none for so long."""
+        """Those that have sent heartbeats, but none for ``seconds``."""
         return [
             rank
             for rank, (sign, last_seen) in self._last.items()
@@ -77,7 +79,7 @@ class Listener:
         ]
 
     def never_seen(self, seconds: float) -> list[int]:
-        """Those that have not given any sign for so long."""
+        """Those that have not sent any heartbeat in ``seconds``."""
         return [
             rank
             for rank, (sign, last_seen) in self._last.items()
@@ -93,4 +95,4 @@ class Listener:
 
 
 _AWAY_SECONDS = 5.0
-"""Who has not listened for so long was stopped, and the others may have been, too."""
+"""A process that has not checked for this long was stopped, and the others may have been, too."""

@@ -1,4 +1,4 @@
-"""What processes tell each other in words: ready, failed and why, over."""
+"""The messages that processes exchange: ready, failed and why, over."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from sdclr.processes.signals import StoppedEarly
 
 T = TypeVar("T")
 GRACE_SECONDS = 2.0
-"""How long a process waits for what others have to say of a failure before it ends."""
+"""How long a process waits for others' reports of a failure before it ends."""
 SILENT_SECONDS = 120.0
-"""How long a process that is waited for without a limit may give no sign of life."""
+"""How long a process that is waited for without a limit may send no heartbeat."""
 _POLL_SECONDS = 0.05
 _STOPPED = "stopped/{}"
 _CURE = "Nothing that was saved is lost: give the same command again, and it goes on from the last checkpoint."
@@ -31,9 +31,9 @@ _TIMEOUT = re.compile(r"timed? ?out", re.IGNORECASE)
 
 
 class Messages:
-    """Words that processes leave for each other in a store, which answers also when one of them has died.
+    """Messages that processes leave for each other in a store, which still answers when one of them has died.
 
-    On one process there is no store: nothing is left, and there is nobody to wait for.
+    On one process there is no store: nothing is written, and there is nothing to wait for.
     """
 
     def __init__(self, rank: int, size: int, store: Store | None, start_seconds: float) -> None:
@@ -43,7 +43,7 @@ class Messages:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process prepares, writes and speaks for all."""
+        """Whether this process prepares, writes and reports for all."""
         return self.rank == 0
 
     @property
@@ -57,13 +57,13 @@ class Messages:
             self._store.set(key, json.dumps(words))
 
     def wait_for(self, key: str, seconds: float | None = None) -> dict[str, Any]:
-        """The message of that name, as soon as somebody has left it; meanwhile a failure of theirs is raised here.
+        """The message named ``key``, as soon as it exists; meanwhile a failure of another process is raised here.
 
-        Where ``seconds`` is None, it waits as long as the first process (in this one: every other) gives signs of life.
+        Where ``seconds`` is None, it waits as long as the first process (in the first: every other) sends heartbeats.
         """
         until = None if seconds is None else time.monotonic() + seconds
         try:
-            listener: Listener | None = None  # not for what is there, or is waited for with a limit
+            listener: Listener | None = None  # not needed if the message exists, or with a limit
             listens_at = time.monotonic()
             while not self._store.check([key]):
                 self.raise_failure()
@@ -83,11 +83,11 @@ class Messages:
             ) from None
 
     def _looked_after(self) -> Iterable[int]:
-        """Whose signs of life this process looks for: the first one for all others', these for the first one's."""
+        """The processes whose heartbeats this one checks: the first checks all others, these check the first."""
         return range(1, self.size) if self.is_first else (0,)
 
     def _require_alive(self, listener: Listener) -> None:
-        """DistributedError for those that give no sign of life any more, or have never begun."""
+        """DistributedError for processes whose heartbeats have stopped, or never started."""
         listener.listen()
         if silent := listener.silent(SILENT_SECONDS):
             raise DistributedError(
@@ -101,31 +101,31 @@ class Messages:
             )
 
     def broadcast(self, key: str, words: dict[str, Any]) -> dict[str, Any]:
-        """The first process's ``words``, on all of them."""
+        """The first process's ``words``, on all processes."""
         if self.is_first:
             self.publish(key, words)
             return words
         return self.wait_for(key, self._start_seconds)
 
     def claim(self, key: str, words: dict[str, str]) -> dict[str, str]:
-        """What the first process has written under ``key``; the first to be there writes ``words``."""
+        """The words under ``key``, written by the first process; of several that take its rank, the earliest one's."""
         if self.is_first:
             return json.loads(self._store.compare_set(key, "", json.dumps(words)))
         return self.wait_for(key, self._start_seconds)
 
     def take_number(self) -> bool:
-        """Whether no other process of the same number was here before."""
+        """Whether no other process of the same rank was here before."""
         return self._store.add(f"taken/{self.rank}", 1) == 1
 
     def raise_failure(self) -> None:
-        """Raise here what another process has failed of, if one has."""
+        """Raise another process's failure here, if there is one."""
         if self.size > 1 and self._store.check(["failure"]):
             failure = json.loads(self._store.get("failure"))
             if failure["rank"] != self.rank:
                 raise _failure_of(failure)
 
     def report_failure(self, error: BaseException) -> None:
-        """Let the others know why this process ends; only the first to fail is heard."""
+        """Report to the others why this process ends; only the first failure is kept."""
         failure = {
             "rank": self.rank,
             "error": type(error).__name__,
@@ -135,7 +135,7 @@ class Messages:
         within(GRACE_SECONDS, lambda: self._store.compare_set("failure", "", json.dumps(failure)))
 
     def gone(self) -> list[int]:
-        """Who was here, has no signal to tell of and gives no sign of life: a launcher ends all when one has died."""
+        """Processes that were here, report no signal and send no heartbeat: a launcher ends all when one has died."""
         others = (other for other in range(self.size) if other != self.rank)
         here = {other for other in others if self._store.check([f"taken/{other}"])}
         listener = Listener(self._store, here)
@@ -155,7 +155,7 @@ class Messages:
         if self.size == 1:
             return
         gone = within(2 * GRACE_SECONDS, self.gone)
-        if gone is None:  # nor does the store, which the first process keeps
+        if gone is None:  # the store does not answer either; the first process keeps it
             gone = [0]
         if gone:
             raise DistributedError(
@@ -164,7 +164,7 @@ class Messages:
             ) from stopped
 
     def explanation(self, error: RuntimeError) -> SdclrError:
-        # who keeps the store may be who is gone
+        # the process that keeps the store may be the one that ended
         reported, silent = within(2 * GRACE_SECONDS, self._reports) or (None, [0])
         if reported is not None:
             return reported
@@ -180,7 +180,7 @@ class Messages:
         )
 
     def _reports(self) -> tuple[SdclrError | None, list[int]]:
-        """After a failed exchange: what another process has failed of, or else those who have noticed nothing."""
+        """After a failed exchange: another process's failure, or else the processes that have noticed nothing."""
         self._store.set(f"noticed/{self.rank}", "")
         silent, until = list(range(self.size)), time.monotonic() + GRACE_SECONDS
         while silent and time.monotonic() < until:
@@ -193,25 +193,25 @@ class Messages:
         return None, silent
 
     def report_stop(self) -> None:
-        """Let the others know that a signal has come here, too."""
+        """Report to the others that this process has received a signal, too."""
         self.publish(_STOPPED.format(self.rank), {})
 
     def wait_until_over(self, seconds: float) -> None:
-        """Until the first process has written everything: a launcher ends them all when one has ended with an error."""
+        """Wait until the first process has written everything: a launcher ends all when one ends with an error."""
         if self.is_first:
             self.publish("over", {})
         else:
             self.wait_for("over", seconds)
 
     def leave(self) -> None:
-        """The last thing to do; the first process, if it keeps the store, stays a moment for those who still listen.
+        """The last step; the first process, if it keeps the store, stays a moment for those that still use it.
 
-        With a launcher's store nobody needs it: who waits for it in an exchange hears of its end when it has ended.
+        With a launcher's store this is not needed: a process waiting in an exchange fails once the first has ended.
         """
         if not self.is_first:
             within(GRACE_SECONDS, lambda: self._store.add("left", 1))
         elif not launcher_keeps_store():
-            # twice: a thread that is still in the store when Python ends would abort the process
+            # twice the time: a thread that is still in the store when Python ends would abort the process
             within(2 * GRACE_SECONDS, self._wait_for_the_others)
 
     def _wait_for_the_others(self) -> int:
@@ -222,7 +222,7 @@ class Messages:
 
 
 def _failure_of(failure: dict[str, Any]) -> SdclrError:
-    """Another process's error, as this one raises it."""
+    """Another process's error, to be raised in this one."""
     kinds = {kind.__name__: kind for kind in SdclrError.__subclasses__()} | {
         StoppedEarly.__name__: Preempted
     }
@@ -239,7 +239,7 @@ def _processes(ranks: list[int]) -> str:
 
 
 def within(seconds: float, action: Callable[[], T]) -> T | None:
-    """What ``action`` returns; None when it fails or takes longer: a store whose keeper hangs never answers."""
+    """What ``action`` returns; None when it fails or takes longer: a store whose owner hangs never answers."""
     results: list[T] = []
 
     def act() -> None:

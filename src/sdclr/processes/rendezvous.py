@@ -19,7 +19,7 @@ from torch.distributed.distributed_c10d import Store
 from sdclr.errors import DistributedError
 from sdclr.processes.environment import rank, world_size
 
-_runs = itertools.count()  # of this process; all have as many
+_runs = itertools.count()  # of this process; equal on all of them
 
 
 _connections: list[Store] = []
@@ -28,7 +28,7 @@ _POLL_SECONDS = 0.01
 
 
 def store_of_all(start_seconds: float) -> Store:
-    """The key-value store all processes see; one name space for each run of theirs in each attempt of torchrun."""
+    """The key-value store that all processes share; one namespace for each run in each attempt of torchrun."""
     return c10d.PrefixStore(
         f"sdclr/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{next(_runs)}",
         _connection(start_seconds),
@@ -36,14 +36,14 @@ def store_of_all(start_seconds: float) -> Store:
 
 
 def _connection(start_seconds: float) -> Store:
-    """The one of this process, which it keeps."""
+    """This process's connection, which it keeps."""
     if not _connections:
         _connections.append(_connected(start_seconds))
     return _connections[0]
 
 
 def _connected(start_seconds: float) -> Store:
-    """Kept from run to run: another process may already use it for the next one."""
+    """A new connection. It is kept from run to run: another process may already use it for the next run."""
     try:
         host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         keeps = rank() == 0 and not launcher_keeps_store()
@@ -56,7 +56,7 @@ def _connected(start_seconds: float) -> Store:
             world_size(),
             is_master=keeps,
             timeout=timedelta(seconds=start_seconds),
-            wait_for_workers=False,  # in the store's own code, no signal would be heard
+            wait_for_workers=False,  # the store's own code would not handle signals
             **options,
         )
     except (KeyError, ValueError):
@@ -71,7 +71,7 @@ def _connected(start_seconds: float) -> Store:
 
 
 def _listen(host: str, port: int) -> int | None:
-    """A listening socket at ``host`` alone: by itself the store would listen on every interface of this machine.
+    """A socket that listens only at ``host``: by itself the store would listen on every interface of this machine.
 
     None, with a warning, where no interface has that address, behind a service's name for example.
     """
@@ -83,7 +83,7 @@ def _listen(host: str, port: int) -> int | None:
         ) from None
     listening = socket.socket(family)
     try:
-        # a port that an ended job used is free at once; elsewhere the option means more
+        # frees the port of an ended job at once; on other systems the option does more
         if os.name == "posix":
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
@@ -105,13 +105,13 @@ def _listen(host: str, port: int) -> int | None:
 
 
 class ListeningStore(Store):
-    """Another store, for who would wait in it in silence: here signals and failures of others are heard meanwhile.
+    """Wraps a store so that waiting in it can be interrupted by signals and by failures of others.
 
     gloo forms its group in torch's own code, where Python's handlers do not run; it waits for the others in its store.
     """
 
     def __init__(self, store: Store, listen: Callable[[], None]) -> None:
-        """``listen``: raises what is to end the waiting."""
+        """``listen``: called while waiting; raises an exception to end it."""
         super().__init__()
         self._store, self._listen = store, listen
 

@@ -1,9 +1,10 @@
 """Stop on request: SIGTERM, SIGINT, SIGUSR1 and SIGHUP ask a run to save and end; a second signal ends it at once.
 
-SIGHUP is what a closed terminal or a dropped connection sends; started with nohup a run ignores it, as it should.
+SIGHUP is sent by a closed terminal or a dropped connection; a run started with nohup ignores it, as it should.
 
-Before there is anything to save, the first one ends it too, as Preempted. One of several processes gets a signal more
-than once in a moment, from the terminal or the scheduler and from the launcher that passes it on: that counts as one.
+Before there is anything to save, the first signal ends the run too, as Preempted. One of several processes may get a
+signal twice within a moment, from the terminal or the scheduler and from the launcher that forwards it: that counts as
+one.
 """
 
 from __future__ import annotations
@@ -19,30 +20,31 @@ from types import FrameType
 from sdclr.errors import Preempted
 
 _NAMES = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
-# not every system has them all
+# not every system has all of them
 _SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 
 
 class StoppedEarly(BaseException):
-    """A signal before anybody awaits one; no handler of ordinary exceptions may take it for one of its own."""
+    """A signal before a run awaits one; not an Exception, so that ordinary handlers do not catch it."""
 
 
 class StopRequest:
-    """``signal_name`` is None until somebody asks."""
+    """``signal_name`` is None until a stop is requested."""
 
     signal_name: str | None = None
     awaited: bool = False
-    """Whether the run looks at ``signal_name`` after every step; until then a signal raises StoppedEarly."""
+    """Whether the run checks ``signal_name`` after every step; until then a signal raises StoppedEarly."""
 
 
 @contextmanager
 def stop_on_signal(
     *, same_for_seconds: float = 0.0, announce: Callable[[str], None] = lambda text: None
 ) -> Iterator[StopRequest]:
-    """Inside, the first signal only sets a flag (saving in a handler can hang); the old handlers return with it.
+    """Inside the block, the first signal only sets a flag (saving in a handler can hang).
 
-    Preempted is raised out of the block at once while nobody awaits the flag. ``same_for_seconds``: how long further
-    signals count as the first one. ``announce`` is called in the handler of the first one, with what to tell the user.
+    The old handlers return with it, or with ``same_for_seconds`` at the first signal after that time. Preempted is
+    raised out of the block at once while the flag is not awaited. ``same_for_seconds``: how long further signals count
+    as the first one. ``announce`` is called in the handler of the first one, with a message for the user.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -55,7 +57,7 @@ def stop_on_signal(
 
     def restore() -> None:
         for number, handler in before.items():
-            if handler is not None:  # None: not set from Python, and not ours to put back
+            if handler is not None:  # None: not set from Python, so not ours to restore
                 signal.signal(number, handler)
 
     same_until = 0.0

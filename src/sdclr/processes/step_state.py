@@ -1,6 +1,6 @@
-"""What every training keeps from step to step: the loss so far, whether it stayed finite, and who asked to stop.
+"""What every training keeps from step to step: the loss so far, whether it stayed finite, and requests to stop.
 
-All of it stays on the device, and is read a step later: the host waits for nothing here.
+All of it stays on the device and is read a step later, so the host never waits here.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from sdclr.processes.world import World
 
 @dataclass
 class StepState:
-    """Of one training. Processes that share its steps give their ``world``; one that trains alone gives None."""
+    """The state of one training. Processes that share its steps pass their ``world``; a single process passes None."""
 
     loss_sum: Tensor
-    """float64 scalar on the device (float32 where it has none): over the images of the epoch so far."""
+    """float64 scalar on the device (float32 where it has no float64): over the images of the epoch so far."""
     finite: Tensor
-    """bool scalar on the device: whether every loss up to now was finite; once false, no step moves a weight."""
+    """bool scalar on the device: whether every loss up to now was finite; once false, no step changes a weight."""
     step: int = 0
     """Steps done."""
     votes: tuple[LateAnswer | None, LateAnswer | None] = (None, None)
@@ -34,14 +34,14 @@ class StepState:
 
     @classmethod
     def begin(cls, device: torch.device) -> Self:
-        """Before the first step."""
+        """The state before the first step."""
         return cls(
             loss_sum=torch.zeros((), dtype=widest_float(device), device=device),
             finite=torch.ones((), dtype=torch.bool, device=device),
         )
 
     def add(self, losses: Tensor, world: World | None) -> None:
-        """The losses [B] of a step's images: of all processes of ``world``, which vote on stopping as well."""
+        """Add the losses [B] of a step's images, over all processes of ``world``, which also vote on stopping."""
         loss_sum, finite = losses.sum().to(self.loss_sum), losses.isfinite().all()
         if world is not None:
             stop_requested = torch.full_like(loss_sum, self.stop.signal_name is not None)
@@ -54,7 +54,7 @@ class StepState:
         self.loss_sum += loss_sum
 
     def is_to_stop(self, world: World | None, *, now: bool = False) -> bool:
-        """Whether to save and end here: with several processes once all know of it, a step late unless ``now``."""
+        """Whether to save and end here; several processes agree on it, a step late unless ``now``."""
         if world is None:
             return self.stop.signal_name is not None
         latest, before = self.votes

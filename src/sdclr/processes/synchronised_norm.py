@@ -1,7 +1,7 @@
 """Batch norms over the images of all processes, so that several processes compute what one would.
 
-torch has one for CUDA, in kernels of its own that make the host wait and do not compile. For a CPU and for compiled
-steps there is one here, of plain arithmetic. B images of this process, C channels.
+torch has one for CUDA, with kernels of its own that make the host wait and do not compile. For CPUs and compiled steps,
+this module has one in plain arithmetic. B images of this process, C channels.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 class SynchronisedBatchNorm(_BatchNorm):
     """Batch norm of [B, C, ...] whose mean and variance are those of every process's images together.
 
-    Same parameters, buffers and keys as the stock layers; without a process group or in eval mode it is one of them.
-    Two exchanges of C numbers a pass. Sums are made in fp32, or fp64 for fp64 input. ``drop`` and ``act`` follow, as in
-    timm's layers that have them.
+    Same parameters, buffers and keys as the stock layers; without a process group or in eval mode it behaves like one
+    of them. Two exchanges of C numbers per pass. Sums are computed in fp32, or fp64 for fp64 input. ``drop`` and
+    ``act`` follow, as in timm's layers that have them.
     """
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
@@ -107,13 +107,13 @@ def synchronise_norms(network: nn.Module, *, fused: bool) -> nn.Module:
 
 
 def _timm_norm() -> type[Any] | None:
-    """timm's batch norm with an activation; None where timm, which takes seconds, was not imported by anybody."""
+    """timm's batch norm with an activation; None where timm, which takes seconds to import, is not imported yet."""
     found = sys.modules.get("timm.layers.norm_act")
     return None if found is None else found.BatchNormAct2d
 
 
 def _synchronised(module: nn.Module, done: dict[int, nn.Module]) -> nn.Module:
-    """``done``: what modules met before have become; one that is used twice stays one."""
+    """``done``: the replacements of modules seen before, so that one that is used twice stays one."""
     if id(module) in done:
         return done[id(module)]
     done[id(module)] = module

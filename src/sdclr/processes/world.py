@@ -1,9 +1,9 @@
-"""Several processes that train one model: who they are, how they agree, how one learns what became of another.
+"""Several processes that train one model: their ranks, how they agree, and how each learns of another's failure.
 
-torchrun starts them, or whatever sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT. The first process (rank 0)
-prepares the run folder and alone writes to it; the others follow. On one process everything here is the identity.
-Tensors go through the process group (NCCL on CUDA, gloo on a CPU); words (ready, failed and why, over) through its
-key-value store, which answers also when a process has died. Knows no method and no data.
+torchrun starts them, or any launcher that sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT. The first process (rank
+0) prepares the run folder and is the only one to write to it; the others follow. On one process everything here is the
+identity. Tensors go through the process group (NCCL on CUDA, gloo on a CPU); messages (ready, failed and why, over)
+through its key-value store, which still answers when a process has died. Knows no method and no data.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from sdclr.processes.signals import StoppedEarly
 START_SECONDS = 300.0
 """How long a process waits for the others until the first step is done."""
 RENDEZVOUS_SECONDS = 60.0
-"""How long forming the group may take, once every process is there."""
+"""How long forming the group may take, once every process is ready."""
 
 
 class World:
-    """The processes of a run, as one of them sees them; by itself it is alone."""
+    """The processes of a run, as seen by one of them; by default there is only one."""
 
     def __init__(
         self,
@@ -50,14 +50,14 @@ class World:
         self.rank, self.size = rank, size
         self.start_seconds = start_seconds
         self.act_as_one = True
-        """Whether all processes raise Preempted and NonFiniteError in the same step; else one alone may."""
+        """Whether all processes raise Preempted and NonFiniteError in the same step; else a single one may."""
         self.messages = Messages(rank, size, store, start_seconds)
         self._store = store
         self.patience_seconds = RENDEZVOUS_SECONDS
 
     @property
     def is_first(self) -> bool:
-        """Whether this process prepares, writes and speaks for all."""
+        """Whether this process prepares, writes and reports for all."""
         return self.rank == 0
 
     @property
@@ -65,9 +65,9 @@ class World:
         return self.size > 1
 
     def device(self, device: torch.device) -> torch.device:
-        """A device of this process's own: of several processes on a machine each takes another GPU.
+        """This process's own device: several processes on a machine each take a different GPU.
 
-        A launcher may let each process see one GPU alone; :meth:`connect` makes sure that it is not the same one.
+        A launcher may let each process see only one GPU; :meth:`connect` checks that these are different.
         """
         if self.several and device.type == "mps":
             raise errors.ConfigError("device=mps is for one process; start it without torchrun.")
@@ -92,7 +92,7 @@ class World:
         return Share(self.rank * size + min(self.rank, rest), total)
 
     def shard(self, batch: Tensor) -> Tensor:
-        """The rows of a whole batch [B, ...] that are this process's."""
+        """This process's rows of a whole batch [B, ...]."""
         if not self.several:
             return batch
         size, rest = divmod(len(batch), self.size)
@@ -109,7 +109,7 @@ class World:
             )
 
     def all_reduce(self, values: Tensor) -> Tensor:
-        """The sum of every process's ``values``, the same bits on all of them; the tensor itself is changed."""
+        """The sum of every process's ``values``, the same bits on all of them; modifies the tensor in place."""
         if self.several:
             dist.all_reduce(values)
         return values
@@ -122,7 +122,7 @@ class World:
         """
         if self.several:
             self.messages.publish(f"built/{self.rank}", {"gpu": _identity_of(device)})
-            # here a failure of theirs is heard; forming the group would wait in silence
+            # failures of others are raised here; forming the group would ignore them
             gpus = [
                 self.messages.wait_for(f"built/{other}", self.start_seconds)["gpu"]
                 for other in range(self.size)
@@ -142,13 +142,13 @@ class World:
             world_size=self.size,
             timeout=timedelta(seconds=RENDEZVOUS_SECONDS),
         )
-        if listens:  # groups that are made later need what only torch's own store has
+        if listens:  # groups that are made later need features that only torch's own store has
             group = dist.group.WORLD
             assert group is not None
             c10d._world.pg_map[group] = ("gloo", store)
 
     def set_patience(self, seconds: float) -> None:
-        """From now on a process that does not answer for so long is an error."""
+        """From now on, a process that does not answer for ``seconds`` is an error."""
         if self.several and seconds != self.patience_seconds:
             # its name before torch 2.14
             set_timeout = getattr(dist, "set_timeout", None) or c10d._set_pg_timeout
@@ -157,9 +157,9 @@ class World:
 
     @contextlib.contextmanager
     def explaining(self) -> Iterator[None]:
-        """Inside, a failed exchange is raised as what it means: another process's failure, or who does not answer.
+        """Inside the block, a failed exchange raises its cause: another process's failure, or which does not answer.
 
-        So is a signal before the first step, where it came because another process has died.
+        The same holds for a signal before the first step that came because another process has died.
         """
         try:
             yield
@@ -180,7 +180,7 @@ _EXCHANGE = re.compile(
 
 
 def _identity_of(device: torch.device) -> str | None:
-    """What no other GPU of any machine is called; None for a CPU."""
+    """A GPU's globally unique name; None for a CPU."""
     return None if device.type != "cuda" else str(torch.cuda.get_device_properties(device).uuid)
 
 
@@ -196,14 +196,13 @@ def _require_one_each(gpus: list[str | None]) -> None:
 
 @contextlib.contextmanager
 def joined(job: str = "", *, start_seconds: float = START_SECONDS) -> Iterator[World]:
-    """This process among those it was started with; alone where it was started alone.
+    """The world of this process and those it was started with; ALONE where it is the only one.
 
-    ``start_seconds``: how long they wait for each other until the first step is done.
-    ``job``: the same words on every process of a job, and others on those of another job: a process that finds another
-    job, or another process of its own number, behind its MASTER_PORT ends, and leaves the others alone.
-    An error of one process ends the others too, with the same exit code. While they ``act_as_one``, Preempted and
-    NonFiniteError are raised by all of them in the same step; nobody leaves before the first process has written
-    everything.
+    ``start_seconds``: how long they wait for each other until the first step is done. ``job``: a text that is the same
+    on every process of a job, and differs between jobs: a process that finds another job, or another process of its own
+    rank, behind its MASTER_PORT ends without disturbing the others. An error of one process ends the others too, with
+    the same exit code. While they ``act_as_one``, Preempted and NonFiniteError are raised by all of them in the same
+    step; no process leaves before the first one has written everything.
     """
     if world_size() == 1:
         yield ALONE
@@ -220,7 +219,7 @@ def joined(job: str = "", *, start_seconds: float = START_SECONDS) -> Iterator[W
 
 
 def _together(world: World) -> Iterator[World]:
-    """What :func:`joined` does once it knows the others."""
+    """The rest of :func:`joined`, once the others are known."""
     try:
         yield world
         world.messages.wait_until_over(world.patience_seconds)
@@ -230,7 +229,7 @@ def _together(world: World) -> Iterator[World]:
         agreed = isinstance(error, Preempted | NonFiniteError) and not error.reported_elsewhere
         if (
             agreed and world.act_as_one and not world.is_first
-        ):  # the first process raises the same, and has to save
+        ):  # the first process raises the same error, and has to save
             error.reported_elsewhere = True  # type: ignore[attr-defined]
             try:
                 world.messages.wait_until_over(world.patience_seconds)
@@ -248,12 +247,12 @@ def _together(world: World) -> Iterator[World]:
 
 @contextlib.contextmanager
 def shared_work(job: str) -> Iterator[World]:
-    """Processes of which the first one does a job, and the others help where it lets them.
+    """Processes whose first one does a job, while the others help where it lets them.
 
-    The first one calls ``publish(MAY_WRITE, {})`` once it may write; until then the others wait here, so that what it
-    refuses is refused before they do anything. They stay until it has finished, however long that takes; one that gives
-    no sign of life for messages.SILENT_SECONDS ends them all. A program that has formed a process group of its own
-    shares its work out itself: its process is alone here.
+    The first one calls ``publish(MAY_WRITE, {})`` once it may write; until then the others wait here, so that the
+    errors it raises come before they do anything. They stay until it has finished, however long that takes; one that
+    sends no heartbeat for messages.SILENT_SECONDS ends them all. A program that has formed a process group of its own
+    distributes its work itself: its process is alone here.
     """
     if dist.is_initialized():
         yield ALONE
@@ -273,7 +272,7 @@ MAY_WRITE, _FINISHED = "the first process may write", "the first process has wri
 
 
 def _require_own_job(world: World, job: str) -> None:
-    """DistributedError where this process has come to another job's port. Says nothing to whoever is there."""
+    """DistributedError where this process uses another job's port; that job is not disturbed."""
     where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
     ours = {name: os.environ.get(name, "") for name in ("TORCHELASTIC_RUN_ID", "SLURM_JOB_ID")}
     ours |= {"job": job, "WORLD_SIZE": str(world.size)}

@@ -1,7 +1,7 @@
 """Whether the parts of a run folder belong together: settings, split, backbone and evaluations.
 
-Each part carries facts about the others. A file that was copied from another run, written over or exchanged later
-contradicts them, and is named instead of measured or printed.
+Each part carries facts about the others. A file that was copied from another run, overwritten or replaced later
+contradicts them, and is reported instead of measured or printed.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from sdclr.storage.tensor_files import read_facts
 
 
 def require_own_backbone(run: Run) -> None:
-    """ConfigError, naming every contradiction, unless the run's backbone was trained by this very run.
+    """ConfigError, naming every contradiction, unless the run's backbone was trained by this run.
 
-    Says nothing where there is no backbone yet. Facts that an earlier version did not write are not compared; with a
-    warning, nor are those of a split.json or an environment.json that is lost or damaged.
+    Does nothing where there is no backbone yet. Facts that an earlier version did not write are not compared; nor are,
+    with a warning, those of a split.json or an environment.json that is missing or damaged.
     """
     if not run.backbone_path.is_file() or not run.exists:
         return
@@ -31,7 +31,9 @@ def require_own_backbone(run: Run) -> None:
         run.read_side_file("split.json"),
     )
     environment = run.read_side_file("environment.json")
-    adopted = "adopted" in environment or not environment  # where nobody knows, nothing is claimed
+    adopted = (
+        "adopted" in environment or not environment
+    )  # where it is not known, nothing is compared
     architecture = _mapping(facts.get("architecture"))
     architecture.pop("pretrained", None)  # where the first weights came from
     claims: dict[str, Any] = {
@@ -54,9 +56,9 @@ def require_own_backbone(run: Run) -> None:
 
 
 def foreign_metrics(run: Run) -> str | None:
-    """A sentence where metrics.jsonl is not what the training of a finished run's backbone has written; else None.
+    """A sentence where metrics.jsonl was not written by the training of a finished run's backbone; else None.
 
-    Lost lines and another last loss are seen; facts that an earlier version did not write are not compared.
+    Lost lines and another last loss are detected; facts that an earlier version did not write are not compared.
     """
     if not run.backbone_path.is_file():
         return None
@@ -76,13 +78,13 @@ def foreign_metrics(run: Run) -> str | None:
 
 
 def require_own_evaluation(run: Run, protocol: str, evaluation: Mapping[str, Any]) -> None:
-    """ConfigError unless an evaluation was made of this run's split and of the backbone that lies there now."""
+    """ConfigError unless an evaluation was made of this run's split and its current backbone."""
     where, split = run.evaluation_path(protocol), run.read_side_file("split.json")
     counts = (split.get("counts") or {}).get("long_tail")
     known = {
         "fingerprint": split.get("fingerprint"),
         "class_names": split.get("class_names"),
-        # an evaluation counts no image that was left out; whose it is, the fingerprint says
+        # an evaluation does not count images that were left out; the fingerprint identifies its data
         "train_counts": None if _left_out(run) else counts,
     }
     claims: dict[str, Any] = {
@@ -117,7 +119,7 @@ def require_own_evaluation(run: Run, protocol: str, evaluation: Mapping[str, Any
 
 
 def _left_out(run: Run) -> bool:
-    """Whether pre-training has left files out that cannot be decoded."""
+    """Whether pre-training has left out files that cannot be decoded."""
     return bool(run.read_side_file(IMAGES_FILE, optional=True).get("skipped"))
 
 
@@ -126,13 +128,13 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 
 def _contradictions(claims: Mapping[str, Any], known: Mapping[str, Any], where: str) -> list[str]:
-    """Lines ``field: claimed -> known (where)`` for what both sides state and state differently."""
+    """Lines ``field: claimed -> known (where)`` for fields that both sides state differently."""
     claimed, stated = _shared(claims, known), _shared(known, claims)
     return [f"{shown(line, 200)} ({where})" for line in differing_fields(claimed, stated)]
 
 
 def _shared(mine: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the fields that the other side does not have."""
+    """``mine`` without the fields that ``other`` does not have."""
     shared: dict[str, Any] = {}
     for key, value in mine.items():
         if key not in other:

@@ -30,13 +30,13 @@ def environment(device: str, world_size: int = 1) -> dict[str, Any]:
 
 
 def _program() -> str:
-    """What one types in place of this process's program."""
+    """The command to type for this process's program."""
     name = Path(sys.argv[0]).name
     return "sdclr" if name == "__main__.py" else name  # python -m sdclr
 
 
 def own_version() -> str:
-    """Of the code that runs, which need not be installed."""
+    """The version of the running code, which need not be installed."""
     import sdclr
 
     return sdclr.__version__
@@ -44,14 +44,14 @@ def own_version() -> str:
 
 @cache
 def _version(package: str) -> str | None:
-    """None for one that was put there without its metadata."""
+    """The version of a package; None for one without metadata."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
 
 
-@cache  # what runs was imported by then; the checkout may move on
+@cache  # the running code was imported by then; the checkout may change later
 def _commit() -> str | None:
     """The package's git commit when it runs from a checkout, with + when there are changes."""
     here = Path(__file__).resolve().parent

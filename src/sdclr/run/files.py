@@ -1,4 +1,4 @@
-"""What the files of a run folder are called, and how a run folder is told by them."""
+"""The names of the files of a run folder, and how a run folder is recognised by them."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ LOG_FILE = "log.txt"
 AGAINST_FILE = "against.json"
 FEW_LABELS_FILE = "few_labels.json"
 TO_LABEL_FILE = "to_label.csv"
-"""Images that a person is asked to label, and then their labels."""
+"""Images for the user to label, and then their labels."""
 RECORDS_FILE, TABLE_FILE = "image_records.f32", "images.parquet"
 FEATURES_FILE = "features.npz"
-"""Where a run's own images are embedded, if nothing else is asked for."""
+"""The default output of embedding a run's own images."""
 MINED_FOLDER, PROFILE_FILE = "rare", "profile.json"
-"""Where a run's own images are mined, and what is known of them as a collection."""
+"""The default folder of mining a run's own images, and the facts about them as a collection."""
 FEWEST_MINED = 32
 """Images below which nothing is common enough for anything to be rare."""
 MINE_FILE, FINETUNE_FILE, CLASSIFIER_FILE = "mine.json", "finetune.json", "classifier.safetensors"
-"""What a folder of `sdclr mine`, of `sdclr finetune` and of a finished classifier is told by."""
+"""The files that identify a folder of `sdclr mine`, of `sdclr finetune` and of a finished classifier."""
 EXAMINATION_FOLDER = "examination"
 LAYERS_FILE = f"{EXAMINATION_FOLDER}/layers.json"
 GROUPS_FILE = f"{EXAMINATION_FOLDER}/groups.json"
@@ -41,18 +41,18 @@ OWN_PARTS = frozenset(
     | {IMAGES_FILE, CONTENTS_FILE, CHOICES_FILE, LOG_FILE, RECORDS_FILE, TABLE_FILE, AGAINST_FILE}
     | {FEW_LABELS_FILE, TO_LABEL_FILE}
 )
-"""What a run has written itself, and no command of the user's may write over."""
+"""The files that a run writes itself, and that no command of the user's may overwrite."""
 CONFIG_FILE = "config.yaml"
 RUN_FILES = frozenset({CONFIG_FILE, "split.json", "environment.json", STATUS_FILE})
 
 
 def looks_like_a_run(names: Collection[str]) -> bool:
-    """Whether a folder that holds files of these names is a run folder: its settings, and two of the facts about it."""
+    """Whether a folder with files of these names is a run folder: the settings and two more of RUN_FILES."""
     return "config.yaml" in names and len(RUN_FILES.intersection(names)) >= 3
 
 
 def remedy(name: str) -> str:
-    """What to do where a file of a run is absent or damaged."""
+    """Advice where a file of a run is missing or damaged."""
     if name.startswith("evaluation/"):
         return "Remove it, and evaluate again."
     if name.startswith(f"{EXAMINATION_FOLDER}/"):

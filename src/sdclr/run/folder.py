@@ -1,6 +1,6 @@
-"""A run folder: what was asked, with what, what came of it. Its name carries no facts; its files do.
+"""A run folder: the settings, their environment and the results. Its name carries no facts; its files do.
 
-config.yaml         runs again as it is                 checkpoints/          the newest two moments of the run
+config.yaml         can be run again as is              checkpoints/          the newest two moments of the run
 environment.json    versions, device, command           backbone.safetensors  the trained target backbone
 split.json          data set, counts, fingerprint       evaluation/*.json     one file per protocol
 metrics.jsonl       one line per epoch                  report.html
@@ -45,7 +45,7 @@ from sdclr.storage.locks import Lock
 
 
 def why_no_run(folder: Path, lack: str) -> str:
-    """What is wrong with a folder that is no run; ``lack``: what it has not, if nothing else is to be said."""
+    """What is wrong with a folder that is not a run; ``lack``: what it lacks, where there is no better reason."""
     if not os.path.lexists(folder):
         return f"run folder {shown(folder)} does not exist."
     if not folder.is_dir():
@@ -55,7 +55,7 @@ def why_no_run(folder: Path, lack: str) -> str:
         if runs:
             names = first_of([shown(run) for run in runs], 1)
             return f"{shown(folder)} is not a run folder, but holds runs: give {names} by name."
-    others = (FINETUNE_FILE, MINE_FILE)  # whose folders have locks, too
+    others = (FINETUNE_FILE, MINE_FILE)  # their folders have locks, too
     if (folder / LOCK_FILE).is_file() and not any((folder / name).exists() for name in others):
         return (
             f"{shown(folder)} holds no run yet: one was begun there, but its settings are not written. It was stopped "
@@ -96,7 +96,7 @@ class Run:
         return self.folder / "evaluation" / f"{protocol}.json"
 
     def backbone_identity(self) -> str:
-        """16 hex digits over the trained backbone: an evaluation belongs to one."""
+        """16 hex digits over the trained backbone, to which an evaluation belongs."""
         return hashlib.sha256(self.backbone_path.read_bytes()).hexdigest()[:16]
 
     def read_evaluation(self, protocol: str) -> dict[str, Any]:
@@ -109,7 +109,7 @@ class Run:
         return self.config_path.is_file()
 
     def evaluated_protocols(self) -> set[str]:
-        """The protocols under which something was evaluated."""
+        """The protocols under which the run was evaluated."""
         return {file.stem for file in (self.folder / "evaluation").glob("*.json") if file.is_file()}
 
     def skipped_images(self) -> set[str]:
@@ -141,7 +141,7 @@ class Run:
         self._lock.__exit__(kind, error, tb)
 
     def _remove_leftovers(self) -> None:
-        """Half-written files of processes that were killed; who holds the lock is the only one that writes."""
+        """Remove partly written files of killed processes; only the holder of the lock writes."""
         for folder in (self.folder, self.folder / "evaluation"):
             with contextlib.suppress(OSError):
                 for name in filter(is_leftover, durable_files.files.list(folder)):
@@ -155,7 +155,7 @@ class Run:
         write_atomically(self.folder / name, content)
 
     def __fspath__(self) -> str:
-        """A run can be given wherever its folder can."""
+        """Lets a run be used wherever its folder can."""
         return str(self.folder)
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
@@ -190,16 +190,16 @@ class Run:
         return content
 
     def read_side_file(self, name: str, *, optional: bool = False) -> dict[str, Any]:
-        """:meth:`read_json` for readers that do without the file: empty, with a warning, where it cannot be read.
+        """:meth:`read_json` for readers that can do without the file: empty, with a warning, where it cannot be read.
 
-        ``optional``: runs need not have it, and its absence is no warning.
+        ``optional``: runs need not have it, and its absence causes no warning.
         """
         if optional and not os.path.lexists(self.folder / name):
             return {}
         try:
             return self.read_json(name)
         except (DataError, MissingInputError) as error:
-            # from this line alone, so that readers of one file say it once
+            # always from this line, so that several readers of a file cause one warning
             warnings.warn(f"{error} Until then this goes on without it.", stacklevel=1)
             return {}
 
@@ -223,11 +223,11 @@ class Run:
         return content
 
     def metrics(self) -> list[dict[str, Any]]:
-        """metrics.jsonl, one entry an epoch, in order; of an epoch that was repeated after a crash, the last.
+        """metrics.jsonl, one entry per epoch, in order; for an epoch that was repeated after a crash, the last.
 
         A damaged line is left out with a warning, and so is a whole file that cannot be read. MissingInputError where
         there is no run.
         """
-        if not self.metrics_path.exists():  # a run that has not begun its first epoch has none
+        if not self.metrics_path.exists():  # a run that has not finished its first epoch has none
             self.require()
         return self.metrics_file.entries()

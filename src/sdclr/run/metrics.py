@@ -1,4 +1,4 @@
-"""metrics.jsonl of a run folder: one line an epoch."""
+"""metrics.jsonl of a run folder: one line per epoch."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from sdclr.storage.durable_files import append_line, storage_errors
 
 @dataclass(frozen=True)
 class MetricsFile:
-    """The curves of a training, as they lie on the disk."""
+    """The curves of a training, as stored on the disk."""
 
     path: Path
 
     def entries(self) -> list[dict[str, Any]]:
-        """metrics.jsonl, one entry an epoch, in order; of an epoch that was repeated after a crash, the last.
+        """metrics.jsonl, one entry per epoch, in order; for an epoch that was repeated after a crash, the last.
 
         A damaged line is left out with a warning, and so is a whole file that cannot be read.
         """
@@ -59,15 +59,15 @@ class MetricsFile:
         return [by_epoch[epoch] for epoch in sorted(by_epoch)], damage
 
     def append(self, line: Mapping[str, Any]) -> None:
-        """On the disk when this returns: the next checkpoint counts on it."""
+        """Append a line; it is on the disk when this returns, as the next checkpoint relies on it."""
         append_line(self.path, json.dumps(line))
 
     def size(self) -> int:
-        """Bytes of metrics.jsonl; a checkpoint remembers it."""
+        """The size of metrics.jsonl in bytes, which a checkpoint records."""
         return self.path.stat().st_size if self.path.exists() else 0
 
     def cut(self, size: int) -> None:
-        """Forget the lines written after the checkpoint that a run resumes from; warns when lines before are lost."""
+        """Remove the lines written after the checkpoint that a run resumes from; warns when earlier lines are lost."""
         if (found := self.size()) < size:
             warnings.warn(
                 f"{self.path} has {found} bytes, and had {size} when the checkpoint was written: the lines of "

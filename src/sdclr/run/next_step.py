@@ -14,11 +14,11 @@ from sdclr.run.outside import section, use_options, use_options_of
 from sdclr.safe_text import command
 
 KINDS = ("method", "backbone", "data", "views")
-"""What a training needs that may be from outside the package."""
+"""The parts of a training that may be from outside the package."""
 
 
 def report_command(*runs: Run, more: Sequence[str] = ()) -> str:
-    """What reports these runs, their examinations included, which need the views; of several protocols the newest."""
+    """The command that reports these runs and their examinations (these need the views), under the newest protocol."""
     uses = use_options_of(runs, "backbone", "data", "views")
     rule = _newest_protocol(runs)
     return command("sdclr", "report", *(run.folder for run in runs), *rule, *uses, *more)
@@ -34,7 +34,7 @@ def _newest_protocol(runs: Sequence[Run]) -> list[str]:
 
 
 def next_command(run: Run, state: str, exit_code: int | None = None) -> str | None:
-    """What to do with a run in this state; ``exit_code`` of the one that failed. None: to wait, or not known."""
+    """What to do with a run in this state; ``exit_code``: of a failed run. None: wait, or not known."""
     if state == "running":
         return None
     if not run.exists:  # it ended before its settings were written
@@ -60,7 +60,7 @@ def next_command(run: Run, state: str, exit_code: int | None = None) -> str | No
 
 
 def _next_when_done(run: Run) -> str | None:
-    """Evaluate where there are labels, report; of one's own images embed, mine, profile, report again; then nothing."""
+    """Evaluate where there are labels, report; for a user's own images, embed, mine, profile, report again."""
     split: dict[str, Any] = {}
     settings: dict[str, Any] = {}
     with contextlib.suppress(DataError, MissingInputError):
@@ -85,14 +85,14 @@ def _next_when_done(run: Run) -> str | None:
 
 
 def next_when_mined(folder: Path) -> str | None:
-    """What to do with a folder of ranked images; None where nothing is left."""
+    """What to do with a folder of ranked images; None where nothing is left to do."""
     if (folder / "features.npy").is_file() and not (folder / PROFILE_FILE).is_file():
         return command("sdclr", "profile", folder)
     return None
 
 
 def _minable(run: Run) -> bool:
-    """Whether it is of a folder or list with as many images as mining needs."""
+    """Whether the run is on a folder or list with enough images for mining."""
     with contextlib.suppress(DataError, MissingInputError):
         facts = run.read_json(IMAGES_FILE)
         return int(facts["found"]) - len(facts["skipped"]) >= FEWEST_MINED
@@ -100,12 +100,12 @@ def _minable(run: Run) -> bool:
 
 
 def _evaluable(counts: Mapping[str, Sequence[int]]) -> list[str] | None:
-    """The options with which an evaluation of these images per class ends well; None where none does.
+    """The options with which an evaluation with these images per class succeeds; None where none does.
 
-    Without a test set the images are cross-validated: a class needs two, one to learn from and one to predict.
+    Without a test set the images are cross-validated: a class needs two, one to train on and one to predict.
     """
     train, test = counts.get("train") or [], counts.get("test") or []
-    if len(train) < 2:  # no labels, or one class alone
+    if len(train) < 2:  # no labels, or a single class
         return None
     if test:
         measurable = [bool(known and tested) for known, tested in zip(train, test, strict=False)]

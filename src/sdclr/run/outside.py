@@ -1,4 +1,4 @@
-"""What a run has from outside the package, and the options with which a command knows it again."""
+"""The parts of a run from outside the package, and the options with which a command finds them again."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from sdclr.run.folder import Run
 
 
 def outside_parts(run: Run) -> dict[str, tuple[str, str]]:
-    """What is not part of the package: "method", "method.base", "views.own", ... -> its name and its "module:Name"."""
+    """Parts from outside the package: "method", "method.base", "views.own", ... -> name and "module:Name"."""
     found: dict[str, tuple[str, str]] = {}
     with contextlib.suppress(DataError, MissingInputError):
         environment, settings = run.read_json("environment.json"), run.settings()
         for what, origin in section(environment, "outside").items():
             within: Mapping[str, Any] = settings
-            for part in what.split("."):  # "method.base": what another method lies around
+            for part in what.split("."):  # "method.base": the method that another one wraps
                 within = section(within, part)
             name = within.get("name")
             if isinstance(origin, str) and isinstance(name, str):
@@ -30,7 +30,7 @@ def outside_parts(run: Run) -> dict[str, tuple[str, str]]:
 def _own_views(
     environment: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> Iterator[tuple[str, tuple[str, str]]]:
-    """Those that --use can name: an object that was registered from Python has its class for an origin."""
+    """Views that --use can name: an object registered from Python has its class as origin."""
     origins = section(section(environment, "resolved"), "own_views")
     for key in ("own", "own_batch"):
         name, origin = section(settings, "views").get(key), origins.get(key)
@@ -39,12 +39,12 @@ def _own_views(
 
 
 def use_options(run: Run, *kinds: str) -> list[str]:
-    """The --use options with which a command knows what this run has from outside the package."""
+    """The --use options with which a command finds this run's parts from outside the package."""
     return use_options_of([run], *kinds)
 
 
 def use_options_of(runs: Iterable[Run], *kinds: str) -> list[str]:
-    """The same of several runs; each once, for a name is registered but once."""
+    """The same for several runs; each option once, as a name is registered only once."""
     origins = dict.fromkeys(
         origin
         for parts in map(outside_parts, runs)

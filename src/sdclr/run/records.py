@@ -1,6 +1,6 @@
-"""What the JSON files of a run folder may hold: strict models, so that a damaged file is named and not believed.
+"""What the JSON files of a run folder may hold: strict models, so that a damaged file is reported and not used.
 
-Fields that an earlier or later version writes besides these are kept as they are.
+Further fields that an earlier or later version writes are kept as they are.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ def _require_text(value: Any) -> Any:
 
 
 Count = Annotated[int, Field(ge=0, le=2**53)]
-"""A whole number that every reader of JSON reads alike."""
+"""A whole number that every reader of JSON reads exactly."""
 Share = Annotated[float, Field(ge=0, le=1)]
 Text = Annotated[str, Field(max_length=100_000)]
 Name = Annotated[Any, AfterValidator(_require_text)]
-"""A file name of any bytes, which pydantic's own texts cannot hold."""
+"""A file name of any bytes, which pydantic's own strings cannot hold."""
 PairOfNames = Annotated[list[Name], Field(min_length=2, max_length=2)]
 PictureName = Annotated[str, Field(pattern=r"^[a-z]+-[0-9]{4}(-[ab])?\.jpg$")]
-"""A file of examination/: no path leads out of it."""
+"""A file name in examination/, which cannot lead out of it."""
 
 
 class Record(BaseModel):
@@ -49,7 +49,7 @@ class Epoch(Record):
 
 
 class SplitNamed(Record):
-    """Which split an evaluation is of."""
+    """The split of an evaluation."""
 
     number: Count | None
     fingerprint: Text
@@ -63,7 +63,7 @@ class LabelsRecord(Record):
     num_labelled: Count
     num_images: Count
     num_unknown_names: Count | None = None
-    """Names in the file of labels that are no image of the run."""
+    """Names in the file of labels that are not images of the run."""
     test_set: Text | None = None
 
 
@@ -80,9 +80,9 @@ class ProbeMeasured(Record):
     display_name: Text | None = None
     """Its heading in tables; an earlier version did not write it."""
     origin: Text | None = None
-    """ "module:Name" of a probe from outside the package. A text: reading it imports nothing."""
+    """ "module:Name" of a probe from outside the package. A string: reading it imports nothing."""
     settings: dict[str, Any] | None = None
-    """What it was built with."""
+    """The settings that it was built with."""
 
 
 class EvaluationMade(Record):
@@ -93,25 +93,25 @@ class EvaluationMade(Record):
     group_convention: Literal["thirds", "thresholds"]
     """How the classes are grouped: thirds of them, or thresholds as for ImageNet."""
     train_counts: list[Count]
-    """Long-tailed training images of each class [C]: what the groups are made by."""
+    """Long-tailed training images of each class [C], which define the groups."""
     class_names: list[Text]
     """[C]"""
     split: SplitNamed
     chance: Share
-    """Accuracy of a guess among the classes that a probe has learned of."""
+    """Accuracy of guessing among the classes that a probe was trained on."""
     backbone: Text | None = None
     """16 hex digits over the weights that were measured."""
     tested_on: Literal["test set", "cross-validation"] | None = None
     features_in: Literal["bf16"] | None = None
-    """The precision of the backbone's passes, where it was not its own."""
+    """The precision of the backbone's passes, where it is not the backbone's own."""
     kept_together: Text | None = None
-    """What images were grouped by (data.group_by): no group was learned from and tested."""
+    """What images were grouped by (data.group_by): no group was both trained and tested on."""
     test_contents: Text | None = None
-    """16 hex digits over what the files of the test images hold; an earlier version did not write it."""
+    """16 hex digits over the contents of the test images' files; an earlier version did not write it."""
     pool: Text | None = None
     """16 hex digits over all images and labels, whatever the split; an earlier version did not write it."""
     trained_on: Text | None = None
-    """Fingerprint of the training's data, where the labels or the test set are the evaluation's."""
+    """Fingerprint of the training's data, where the labels or the test set are the evaluation's own."""
     labels: LabelsRecord | None = None
     """Where the labels come from, if not from the training."""
     probes: dict[str, Any]
@@ -214,7 +214,7 @@ class EmbeddingMapped(Record):
 
 
 class LayerMasked(Record):
-    """What the competitor keeps of one layer."""
+    """The share of one layer that the competitor keeps."""
 
     name: Text
     density: Share
@@ -229,7 +229,7 @@ class LayersMasked(Record):
 
 
 class GroupEpoch(Record):
-    """What the records of the images say of the groups in one epoch."""
+    """What the records of the images show about the groups in one epoch."""
 
     __pydantic_extra__: dict[str, float | None]
 
@@ -262,7 +262,7 @@ class DifferencePaired(Record):
 
 
 class RivalMeasured(Record):
-    """One probe of one rival beside the run's."""
+    """One probe of one rival compared with the run's."""
 
     probe: Text
     rival: Text
@@ -273,9 +273,9 @@ class RivalMeasured(Record):
     """Over the few classes; None where none of them is tested."""
     num_tested: Count
     num_few_tested: Count | None = None
-    """Of the few classes; an earlier version did not write it."""
+    """The tested images of the few classes; an earlier version did not write it."""
     num_ways: Count | None = None
-    """To deal the folds, over which accuracies are means; an earlier version did not write it."""
+    """The number of ways of drawing folds over which accuracies are averaged; an earlier version did not write it."""
     verdict: Literal["better", "worse", "open"]
 
 
@@ -303,20 +303,20 @@ class FewLabelsMeasured(Record):
     """Its heading in tables."""
     kind: Literal["labels_per_class", "label_share", "file"]
     value: float | None = None
-    """Images of each class, or the share of each; None of a file."""
+    """Images of each class, or the share of each; None for a file."""
     source: Text | None = None
     """The file's name."""
     sha256: Text | None = None
     num_labelled: Annotated[int, Field(ge=1, le=2**53)]
-    """Labelled images of a set."""
+    """Labelled images in a set."""
     num_classes: Annotated[int, Field(ge=1, le=2**53)]
-    """Classes that have one."""
+    """Classes that have a labelled image."""
     seeds: Annotated[list[Count], Field(min_length=1)]
-    """By which the sets were drawn; [0] of a file."""
+    """The seeds with which the sets were drawn; [0] for a file."""
     accuracies: Annotated[list[Share], Field(min_length=1)]
-    """Mean over the classes, of each seed."""
+    """Mean over the classes, for each seed."""
     few: list[Share | None]
-    """Over the few classes alone, of each seed."""
+    """Over the few classes only, for each seed."""
 
 
 class FewLabels(Record):
@@ -345,14 +345,14 @@ class ImagesLookedAt(Record):
 
 
 class ConstantsUsed(Record):
-    """By which a backbone's input is normalised."""
+    """The constants with which a backbone's input is normalised."""
 
     mean: Annotated[list[float], Field(min_length=1)]
     std: Annotated[list[PositiveFloat], Field(min_length=1)]
 
 
 class ChoicesMade(Record):
-    """What a run has made of the settings that leave something open; one that goes on keeps it."""
+    """A run's choices where its settings leave something open; a resumed run keeps them."""
 
     backbone_options: dict[str, Any]
     normalisation: ConstantsUsed
@@ -403,7 +403,7 @@ KINDS: Mapping[str, type[Record]] = {
 
 
 def check(model: type[Record], content: Any, where: str) -> None:
-    """DataError that names ``where`` and every field of ``content`` that is not what ``model`` asks for."""
+    """DataError that names ``where`` and the first fields of ``content`` that do not fit ``model``."""
     try:
         model.model_validate(content)
     except ValidationError as error:
@@ -416,7 +416,7 @@ def check(model: type[Record], content: Any, where: str) -> None:
 def sound_evaluation(content: Any, where: str) -> dict[str, Any]:
     """The content of an evaluation's file, checked; a damaged probe is left out with a warning.
 
-    ``where`` the file lies, for messages. Raises DataError where the file itself is damaged.
+    ``where``: the file's path, for messages. Raises DataError where the file itself is damaged.
     """
     check(EvaluationMade, content, where)
     num_classes = len(content["class_names"])

@@ -22,11 +22,11 @@ from sdclr.safe_text import command, shown
 OF_AN_EVALUATION = frozenset(
     {"data.labels", "data.test_path", "data.on_error", "data.label_column"}
 )
-"""Settings that an evaluation can give anew; they change nothing of a finished training."""
+"""Settings that an evaluation can override; they change nothing in a finished training."""
 
 
 def require_same_settings(run: Run, config: Section, *, may_warm_start: bool = True) -> None:
-    """Refuse to mix: ConfigError if this folder holds a run whose settings decide another result, naming them.
+    """Refuse to mix runs: ConfigError if this folder holds a run with settings that give another result, naming them.
 
     ``may_warm_start``: whether the command takes --weights, which the advice may then name.
     """
@@ -66,7 +66,7 @@ def _other_settings(run: Run, differences: Sequence[str], may_warm_start: bool) 
 
 
 def require_classes(run: Run, class_names: Sequence[str]) -> None:
-    """ConfigError unless the classes are called what they were called when the run began, in the same order."""
+    """ConfigError unless the classes have the same names as when the run started, in the same order."""
     before = run.read_json("split.json").get("class_names")
     if before is not None and before != list(class_names):
         pairs = zip(before, class_names, strict=False)
@@ -83,7 +83,7 @@ def require_classes(run: Run, class_names: Sequence[str]) -> None:
 
 
 def require_elsewhere(run: Run, *places: str | None) -> None:
-    """ConfigError where this folder is one of ``places``, folders of images, which stay as they are."""
+    """ConfigError where this folder is one of ``places``, folders of images, which must not change."""
     for place in places:
         if place is not None and os.path.realpath(user_place(place)) == os.path.realpath(
             run.folder
@@ -94,7 +94,7 @@ def require_elsewhere(run: Run, *places: str | None) -> None:
 
 
 def require_store_elsewhere(run: Run, store: str | None) -> None:
-    """ConfigError where the store of decoded pixels would lie in the run folder, which is not there before it."""
+    """ConfigError where the store of decoded pixels would be in the run folder, which does not exist before it."""
     if store is None:
         return
     place, folder = os.path.realpath(user_place(store)), os.path.realpath(run.folder)
@@ -106,7 +106,7 @@ def require_store_elsewhere(run: Run, store: str | None) -> None:
 
 
 def _holds_something_else(folder: Path) -> bool:
-    # what a start that was killed before config.yaml leaves behind does not count
+    # files left by a start that was killed before config.yaml do not count
     locks = {f"{LOCK_FILE}{end}" for end in ("", ".json", ".held", ".held.json")}
     begun = locks | {
         "environment.json",

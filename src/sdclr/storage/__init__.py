@@ -1,1 +1,1 @@
-"""Base: files that are whole or not there, checkpoints, locks; nothing is ever unpickled."""
+"""Base: files that are whole or absent, checkpoints, locks; nothing is ever unpickled."""

@@ -1,4 +1,4 @@
-"""Arrays and facts in one file with a checksum, for what can be made again: what is damaged is not there."""
+"""Arrays and facts in one file with a checksum, for data that can be recomputed: damaged files count as absent."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ _FACTS = "facts"
 
 
 class Arrays(NamedTuple):
-    """What a file of arrays holds."""
+    """The contents of a file of arrays."""
 
     facts: dict[str, Any]
     arrays: dict[str, npt.NDArray[Any]]
 
 
 class DamagedArraysError(Exception):
-    """A file that is there, and is not what was written."""
+    """A file that exists, but is not what was written."""
 
 
 class _Written:
-    """A file for NumPy's eyes that is written as any other: what its own way is refused has no cause."""
+    """A file that hides its type from NumPy: the errors of NumPy's own way of writing to real files give no cause."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.write = file.write
 
 
 def save_array(file: IO[bytes], array: npt.NDArray[Any]) -> None:
-    """As a .npy file. An OSError says what the system has refused, which numpy.save's does not."""
+    """Write a .npy file. An OSError describes what the system has refused, which numpy.save's does not."""
     np.lib.format.write_array(_Written(file), array, allow_pickle=False)
 
 
 def mapped_file(
     path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]
 ) -> np.memmap[Any, np.dtype[Any]]:
-    """A new .npy file, mapped for writing. An OSError where the disk is too small, before a page of it is written."""
+    """A new .npy file, mapped for writing. OSError where the disk is too small, before a page of it is written."""
     mapped = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
     if hasattr(os, "posix_fallocate"):  # else a full disk ends the process
         with path.open("r+b") as file:
@@ -65,7 +65,7 @@ def write_arrays(path: Path, facts: Mapping[str, Any], arrays: Mapping[str, Any]
 
 
 def read_arrays(path: Path) -> Arrays | None:
-    """What was written; None where there is no such file. DamagedArraysError for anything else."""
+    """The arrays that were written; None where there is no such file. DamagedArraysError for anything else."""
     try:
         content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):

@@ -1,7 +1,7 @@
-"""Finished rows of a killed computation whose list of images has changed since: what still counts is carried over.
+"""Finished rows of a killed computation whose list of images has changed since: rows still valid are carried over.
 
-A key says what a row is of, and equal keys are equal rows whatever else is computed. N rows are wanted now. Knows
-nothing of what the rows are.
+A key identifies what a row is computed from, and equal keys have equal rows, whatever else is computed. N rows are
+needed now. Knows nothing about what the rows are.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sdclr.storage.array_files import (
 from sdclr.storage.durable_files import temporary_name
 
 Keys = npt.NDArray[np.uint64]
-"""[N, 2], 128 bits a row."""
+"""[N, 2], 128 bits per row."""
 Rows = npt.NDArray[Any]
 Places = npt.NDArray[np.int64]
 
@@ -35,7 +35,7 @@ BLOCK = 4096
 
 
 def keys_of(texts: Iterable[str]) -> Keys:
-    """Of what each text names; the texts are distinct.
+    """A key for each text; the texts are distinct.
 
     >>> keys_of(["a.jpg 01", "b.jpg 02"]).shape
     (2, 2)
@@ -48,14 +48,14 @@ def keys_of(texts: Iterable[str]) -> Keys:
 
 
 def digest_of(keys: Keys, identity: str) -> str:
-    """16 hex digits of keys in their order, and of what is computed of each."""
+    """16 hex digits over keys in their order and ``identity``, what is computed for each."""
     digest = hashlib.sha256(identity.encode("utf-8", "surrogateescape"))
     digest.update(keys.astype("<u8").tobytes())
     return digest.hexdigest()[:16]
 
 
 def matching(some: Keys, others: Keys) -> tuple[Places, Places]:
-    """Where equal keys lie among ``some`` and among ``others``, in the order of the latter.
+    """The positions of equal keys in ``some`` and in ``others``, in the order of the latter.
 
     >>> old, new = keys_of("abcd"), keys_of("xdb")
     >>> matching(old, new)
@@ -70,12 +70,12 @@ def matching(some: Keys, others: Keys) -> tuple[Places, Places]:
 
 @dataclass(frozen=True, eq=False)
 class Carried:
-    """What was computed before, as far as it is wanted now."""
+    """Rows that were computed before and are needed now."""
 
     places: Places
     """[n], ascending, among the N rows."""
     path: Path | None
-    """Of the rows [n, ...]; None where there are none."""
+    """The file of the rows [n, ...]; None where there are none."""
 
     @cached_property
     def rows(self) -> Rows | None:
@@ -83,7 +83,7 @@ class Carried:
         return None if self.path is None else np.lib.format.open_memmap(self.path, mode="r")
 
     def among(self, wanted: range) -> tuple[Places, Rows | None]:
-        """Places of these rows, counted from the first of ``wanted``, and the rows."""
+        """Places of the carried rows in ``wanted``, counted from its first, and these rows."""
         first, last = np.searchsorted(self.places, [wanted.start, wanted.stop])
         places = self.places[first:last] - wanted.start
         return places, None if self.rows is None else self.rows[first:last]
@@ -93,12 +93,12 @@ NOTHING = Carried(np.zeros(0, np.int64), None)
 
 
 def write_keys(folder: Path, digest: str, keys: Keys, carried: Places = NOTHING.places) -> None:
-    """Say what the rows in ``folder`` are of, and which of them :func:`carry_over` has written."""
+    """Record the keys of the rows in ``folder``, and which of the rows :func:`carry_over` has written."""
     write_arrays(_keys_file(folder, digest), {}, {"keys": keys, "carried": carried})
 
 
 def read_carried(folder: Path, digest: str) -> tuple[Keys, Carried] | None:
-    """Keys of this digest, and what was carried over to them; None where there is nothing that can be read."""
+    """The keys with this digest, and the rows carried over to them; None where nothing can be read."""
     try:
         found = read_arrays(_keys_file(folder, digest))
         if found is None:
@@ -111,7 +111,7 @@ def read_carried(folder: Path, digest: str) -> tuple[Keys, Carried] | None:
     carried = Carried(places, _rows_file(folder, digest))
     try:
         fits = carried.rows is not None and len(carried.rows) == len(places)
-    except Exception:  # damaged in whatever way: those rows are computed again
+    except Exception:  # damaged in some way: those rows are computed again
         fits = False
     return keys, carried if fits else NOTHING
 
@@ -119,10 +119,10 @@ def read_carried(folder: Path, digest: str) -> tuple[Keys, Carried] | None:
 def carry_over(
     folder: Path, digest: str, keys: Keys, old: Keys, parts: Sequence[tuple[Places, Path]]
 ) -> int:
-    """Write those rows of ``parts`` that are wanted now; returns how many.
+    """Write the rows of ``parts`` that are needed now; returns how many.
 
-    ``parts``: places among the ``old`` keys, and the file of their rows; of one place that comes again the first row
-    counts. Whole or not at all: the keys come last.
+    ``parts``: places among the ``old`` keys, and the file of their rows; of a repeated place the first row counts.
+    Written completely or not at all: the keys come last.
     """
     known = np.concatenate([NOTHING.places, *(places for places, _ in parts)])
     found, places = matching(old[known], keys)
@@ -131,7 +131,7 @@ def carry_over(
         temporary = temporary_name(_rows_file(folder, digest))
         whole = mapped_file(temporary, example.dtype, (len(found), *example.shape[1:]))
         first = 0
-        for _, path in parts:  # one at a time: thousands of open files are too many
+        for _, path in parts:  # one at a time, as there may be thousands of files
             rows = np.lib.format.open_memmap(path, mode="r")
             in_part = np.flatnonzero((found >= first) & (found < first + len(rows)))
             for block in np.split(in_part, range(BLOCK, len(in_part), BLOCK)):

@@ -30,7 +30,7 @@ class Checkpoint:
 
 
 class CheckpointFolder:
-    """``checkpoints/ckpt-<step>.safetensors``: keeps the newest ``keep``, falls back when one does not verify."""
+    """``checkpoints/ckpt-<step>.safetensors``: keeps the newest ``keep``, falls back when one is damaged."""
 
     def __init__(self, folder: Path, keep: int = 2) -> None:
         self.folder = folder
@@ -67,8 +67,8 @@ class CheckpointFolder:
     def newest(self) -> Checkpoint | None:
         """The newest checkpoint that verifies; damaged ones are renamed ``*.corrupt`` and reported.
 
-        None when there never was one. Raises CheckpointError when there were some and none verifies: starting afresh
-        in silence would throw the run away.
+        None when there never was one. Raises CheckpointError when there were some and none verifies: silently starting
+        afresh would discard the run.
         """
         paths = self._newest_first()
         unreadable: SdclrError | None = None
@@ -84,7 +84,7 @@ class CheckpointFolder:
             except (
                 MissingInputError,
                 StorageError,
-            ) as error:  # a bad sector stays bad; the one before may be sound
+            ) as error:  # a bad sector stays bad; the previous checkpoint may be intact
                 unreadable = unreadable or error
                 warnings.warn(f"{error} The checkpoint before it is tried.", stacklevel=2)
                 continue
@@ -97,7 +97,7 @@ class CheckpointFolder:
         return None
 
     def at(self, step: int) -> Checkpoint:
-        """The checkpoint of this step; MissingInputError or CheckpointError where there is no sound one."""
+        """The checkpoint of this step; MissingInputError or CheckpointError where there is no intact one."""
         return self._read(self._path(step))
 
     def _read(self, path: Path) -> Checkpoint:
@@ -108,7 +108,7 @@ class CheckpointFolder:
         return Checkpoint(step, tensors, facts)
 
     def steps(self) -> list[int]:
-        """The steps there are checkpoints of by name, the newest first; nothing is read."""
+        """The steps of the checkpoints by name, newest first; nothing is read."""
         return [int(path.name[5:17]) for path in self._newest_first()]
 
     def _path(self, step: int) -> Path:

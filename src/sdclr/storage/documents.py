@@ -1,7 +1,7 @@
-"""JSON and YAML read within bounds: what a file may cost is decided before it is parsed.
+"""JSON and YAML read within bounds: what a file may cost is limited before it is parsed.
 
-YAML is read as JSON is: true and false, numbers in JSON's notation, everything else is text. Anchors, aliases and tags
-are refused, so is a key that is given twice. Python objects are never made.
+YAML is read like JSON: true and false, numbers in JSON's notation, everything else is text. Anchors, aliases and tags
+are refused, and so is a repeated key. Python objects are never made.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ LARGEST_YAML = 256 * 1024
 LARGEST_JSON = 256 * 1024 * 1024
 """Bytes; the longest JSON of a run lists files, a hundred bytes each."""
 DEEPEST = 32
-"""Sections inside sections."""
+"""The most levels of nested sections."""
 
 
 def parse_json(text: str | bytes, number: Callable[[str], float] = float) -> Any:
-    """The value of a JSON text. ValueError for what is no JSON, nests too deep or gives a key twice.
+    """The value of a JSON text. ValueError for text that is not JSON, nests too deep or repeats a key.
 
-    ``number``: what makes a number with a point or an exponent of its text.
+    ``number``: makes a number from text with a point or an exponent.
     """
     try:
         return json.loads(
@@ -57,7 +57,7 @@ def _finite(number: Callable[[str], float], text: str) -> float:
 
 
 def _plainly(error: ValueError) -> str:
-    """Python's own words for a number of thousands of digits are about a setting of Python."""
+    """The error's message; Python's own for a number of thousands of digits is about a setting of Python."""
     return (
         "a number has too many digits" if "integer string conversion" in str(error) else str(error)
     )
@@ -93,7 +93,7 @@ def read_yaml_file(path: Path) -> Any:
 
 
 def parse_yaml(text: str) -> Any:
-    """The value of a YAML text; ValueError says what is wrong and in which line."""
+    """The value of a YAML text; ValueError describes what is wrong and in which line."""
     if len(text) > LARGEST_YAML:
         raise ValueError(f"it is larger than {LARGEST_YAML:,} bytes")
     return copy.deepcopy(_parsed(text))
@@ -101,7 +101,7 @@ def parse_yaml(text: str) -> Any:
 
 @lru_cache(maxsize=16)
 def _parsed(text: str) -> Any:
-    """A command asks for the settings of its run several times, and each parse takes tens of milliseconds."""
+    """Cached: a command reads the settings of its run several times, and each parse takes tens of milliseconds."""
     try:
         return yaml.load(text, Loader=_PlainLoader)
     except yaml.YAMLError as error:
@@ -113,7 +113,7 @@ def _parsed(text: str) -> Any:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Resolves only what JSON knows."""
+    """Resolves only the types of JSON."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - the name and the kind are PyYAML's
 
@@ -122,7 +122,7 @@ class _PlainLoader(yaml.SafeLoader):
         self._depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Refuse what makes a small text a large value, or a word another thing than it looks like."""
+        """Refuse what turns a small text into a large value, or a word into something other than it looks like."""
         event = self.peek_event()
         line = event.start_mark.line + 1
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
@@ -174,12 +174,12 @@ _PlainLoader.add_implicit_resolver(
 
 
 def to_yaml(value: Any) -> str:
-    """YAML that :func:`parse_yaml` and any other reader of YAML take for the same ``value``."""
+    """YAML that :func:`parse_yaml` and any other reader of YAML read as the same ``value``."""
     return yaml.dump(value, Dumper=_PlainDumper, sort_keys=False, allow_unicode=True)
 
 
 class _PlainDumper(yaml.SafeDumper):
-    """Quotes also the words that only JSON takes for numbers, such as 1e5."""
+    """Also quotes words that only JSON reads as numbers, such as 1e5."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True

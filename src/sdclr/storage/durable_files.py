@@ -1,6 +1,6 @@
 """Files that are whole or absent: temporary name, fsync, rename, fsync of the folder.
 
-Whatever touches the file system goes through ``files``, so that tests can make every single operation fail.
+All access to the file system goes through ``files``, so that tests can make every single operation fail.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sdclr.errors import RunFolderError, SdclrError, StorageError
 
 
 class Files:
-    """The few operations that durable files take; tests put another in its stead that fails, dies or forgets."""
+    """The few operations that durable files need; tests replace it by one that fails, dies or forgets."""
 
     def open(self, path: Path) -> FileIO:
         """A new, empty, unbuffered file; FileExistsError where the name is taken, by a link for example."""
@@ -45,21 +45,21 @@ class Files:
         path.unlink(missing_ok=True)
 
     def list(self, folder: Path) -> list[str]:
-        """Names, in no order; of a folder that is not there, none."""
+        """The names in a folder, in no order; none if it does not exist."""
         try:
             return os.listdir(folder)
         except FileNotFoundError:
             return []
 
     def read(self, path: Path) -> bytes:
-        """FileNotFoundError also for what is no regular file: to open a pipe may block for ever."""
+        """FileNotFoundError also for anything that is not a regular file: opening a pipe may block for ever."""
         if not path.is_file():
             raise FileNotFoundError
         return path.read_bytes()
 
 
 def sync_folder(folder: Path) -> None:
-    """Make names in ``folder`` last, where the system lets a folder be opened for that (Windows does not)."""
+    """Make the names in ``folder`` durable, where the system lets a folder be opened for that (Windows does not)."""
     if not hasattr(os, "O_DIRECTORY"):
         return
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -74,7 +74,7 @@ def _open_new(path: str, flags: int) -> int:
 
 
 def without_links(path: str, flags: int) -> int:
-    """An opener for files of ours that grow: a link in place of one is an error."""
+    """An opener for our files that grow: a link in place of one is an error."""
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
@@ -98,12 +98,12 @@ def write_atomically(path: Path, content: bytes | memoryview | str) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Add a line to a file of ours that grows; it is on the disk when this returns."""
+    """Append a line to one of our files; it is on the disk when this returns."""
     append_bytes(path, f"{line}\n".encode())
 
 
 def append_bytes(path: Path, content: bytes) -> None:
-    """Add bytes to a file of ours that grows; they are on the disk when this returns."""
+    """Append bytes to one of our files; they are on the disk when this returns."""
     with storage_errors(path), open(path, "ab", opener=without_links) as file:
         file.write(content)
         file.flush()
@@ -111,24 +111,24 @@ def append_bytes(path: Path, content: bytes) -> None:
 
 
 def temporary_name(path: Path) -> Path:
-    """A name beside ``path`` that nobody can have guessed and taken; :func:`is_leftover` knows it."""
-    # a long name leaves no room for more
+    """An unguessable temporary name next to ``path``; :func:`is_leftover` recognises it."""
+    # a long name leaves no room for a suffix
     return path.with_name(f".{path.name[:50]}.{secrets.token_hex(8)}.tmp")
 
 
 def is_leftover(name: str) -> bool:
-    """Whether a file of this name is what a killed process has half written."""
+    """Whether a file with this name was left partly written by a killed process."""
     return _LEFTOVER.fullmatch(name) is not None
 
 
-# the first as versions before random names left it
+# the first alternative is from versions before random names
 _LEFTOVER = re.compile(
     r"\.ckpt-[0-9]{12}\.safetensors\.tmp|\..{1,50}\.[0-9a-f]{16}\.tmp", re.DOTALL
 )
 
 
 def make_folder(folder: Path) -> None:
-    """Make ``folder`` and whatever is missing above it, so that a crash does not lose it with all it holds."""
+    """Make ``folder`` and whatever is missing above it, so that a crash does not lose it and its contents."""
     with storage_errors(folder):
         for missing in reversed([one for one in (folder, *folder.parents) if not one.is_dir()]):
             files.make_folder(missing)
@@ -137,7 +137,7 @@ def make_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn what the file system refuses into RunFolderError or StorageError, naming ``path``."""
+    """Turn errors of the file system into RunFolderError or StorageError, naming ``path``."""
     try:
         yield
     except OSError as error:
@@ -145,7 +145,7 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 
 def explained(error: OSError, path: Path, done: str = "written") -> SdclrError:
-    """What the file system has refused, as an error that says what to do; ``done`` is what it would not have done."""
+    """An error of the file system, as one that advises what to do; ``done``: the refused operation, as in "written"."""
     what = error.strerror or str(error) or type(error).__name__
     place, advice = _ADVICE.get(
         error.errno or 0, (False, "Choose another place, or mend the storage.")
@@ -186,4 +186,4 @@ _ADVICE: dict[int, tuple[bool, str]] = {
         "The network file system has lost it; mount it again, then run the command again.",
     ),
 }
-"""Error number -> whether another place is the cure (RunFolderError, else StorageError), and what to do."""
+"""Error number -> whether another place helps (RunFolderError, else StorageError), and what to do."""

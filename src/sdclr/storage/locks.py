@@ -1,7 +1,7 @@
-"""Locks on files: who writes holds one, who comes second is told at once who holds it, and asking takes none away.
+"""Locks on files: a writer holds one, a second writer gets an error that names the holder, and a check takes none away.
 
 The lock itself is filelock's (flock on POSIX, LockFileEx on Windows); it ends with its process, however that ends. A
-note beside it (NAME.json) says who holds it; a note without a lock is what a killed process left, and counts nothing.
+note next to it (NAME.json) records its holder; a note without a lock was left by a killed process, and is ignored.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ except ImportError:  # not a POSIX system
     fcntl = None  # type: ignore[assignment]
 
 PATIENCE_SECONDS = 0.5
-"""Somebody who only asks may hold the lock for a moment, where it cannot be shared."""
+"""A process that only checks may hold the lock for a moment, where it cannot be shared."""
 _POLL_SECONDS = 0.02
 _LONGEST_NOTE = 4096
 
@@ -46,7 +46,7 @@ class Lock:
         self, path: Path, what: str, *, removed: bool = False, advice: str = "choose another --out"
     ) -> None:
         if fcntl is None and sys.platform != "win32":
-            # a file that is there says that it is held: of its own name
+            # there, the existence of the file means that it is held, so it gets a name of its own
             path = path.with_name(f"{path.name}.held")
         self.path, self.what = path, what
         self._removed, self._advice = removed, advice
@@ -85,28 +85,30 @@ class Lock:
         with contextlib.suppress(OSError):
             self._note.unlink()
         if self._removed:
-            with contextlib.suppress(OSError):  # before the release: afterwards it may be another's
+            with contextlib.suppress(
+                OSError
+            ):  # before the release: afterwards it may belong to another
                 self.path.unlink()
         held.release()
 
     @property
     def held_here(self) -> bool:
-        """Whether this very object holds it."""
+        """Whether this object holds it."""
         return self._held is not None
 
     def held_elsewhere(self) -> bool:
         """Whether another process (or another Lock object here) holds it now.
 
-        Any number may ask at once, and each gets the right answer: they share, where the system can.
+        Any number may check at once, and each gets the right answer: they use a shared lock, where the system has one.
         """
         if self.held_here or not os.path.lexists(self._note):
-            return False  # without a note nobody holds it, and nobody has to be disturbed
+            return False  # without a note it is not held, and there is no need to touch it
         if fcntl is None:
             return self._cannot_be_taken()
         try:
             descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
         except OSError:
-            return False  # not there, or not ours to read: nobody's lock can be seen
+            return False  # missing or not readable: no lock can be seen
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -129,15 +131,15 @@ class Lock:
     def _take(self) -> filelock.BaseFileLock:
         while True:
             self._require_ours()
-            # of its own for every taker: one object would count how often its own process holds it
+            # a new object each time: a shared one would count how often its own process holds it
             lock = filelock.FileLock(self.path, thread_local=False)
             lock.acquire(timeout=PATIENCE_SECONDS, poll_interval=_POLL_SECONDS)
             if self.path.exists():
                 return lock
-            lock.release()  # whoever held it has removed it meanwhile
+            lock.release()  # its holder has removed it meanwhile
 
     def _require_ours(self) -> None:
-        """RunFolderError for a file of that name which is no lock: some versions of filelock would empty it."""
+        """RunFolderError for a file of that name that is not a lock: some versions of filelock would empty it."""
         foreign = {self.path: self._is_foreign_lock(), self._note: self._is_foreign_note()}
         for path, is_foreign in foreign.items():
             if is_foreign:
@@ -150,11 +152,11 @@ class Lock:
             found = os.lstat(self.path)
         except FileNotFoundError:
             return False
-        # where locks are files with a process's number, they are not empty
+        # locks that contain a process's number are not empty
         return not stat.S_ISREG(found.st_mode) or (found.st_size > 0 and fcntl is not None)
 
     def _is_foreign_note(self) -> bool:
-        """A note that its holder takes away while it is looked at is none."""
+        """Whether the note is not one of ours; one that its holder removes meanwhile does not count."""
         try:
             if not stat.S_ISREG(os.lstat(self._note).st_mode):
                 return True
@@ -173,7 +175,7 @@ class Lock:
         descriptor = os.open(
             self._note, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o644
         )
-        # a full disk takes no words: an empty note says that somebody holds it, and not who
+        # on a full disk the note stays empty: it then shows that the lock is held, but not by whom
         with contextlib.suppress(OSError), open(descriptor, "w", encoding="utf-8") as file:
             json.dump(facts, file)
 
@@ -187,7 +189,7 @@ class Lock:
             return None
 
     def holder(self) -> str:
-        """ " (process 7 on host since ...)"; empty where nobody has left a note."""
+        """ " (process 7 on host since ...)"; empty where there is no note."""
         facts = self._read_note() or {}
         return (
             f" (process {facts['pid']} on {facts.get('host')} since {facts.get('since')})"
@@ -198,13 +200,13 @@ class Lock:
 
 @contextlib.contextmanager
 def writing(path: Path, advice: str = "choose another --out") -> Iterator[None]:
-    """Nobody else writes the file or folder ``path`` meanwhile; RunFolderError says who does, and ``advice``."""
+    """Lock the file or folder ``path`` against other writers; RunFolderError names the holder and gives ``advice``."""
     with Lock(path.with_name(f".{path.name[:50]}.lock"), str(path), removed=True, advice=advice):
         yield
 
 
 def _parsed(note: bytes) -> dict[str, Any] | None:
-    """None for what no lock of ours has written."""
+    """The facts of a note; None for anything that our locks have not written."""
     try:
         facts = json.loads(note)
     except (ValueError, RecursionError):

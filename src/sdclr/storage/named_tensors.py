@@ -1,4 +1,4 @@
-"""What must hold of named tensors before they are used or kept: names, shapes, kinds, finite numbers."""
+"""Checks of named tensors before they are used or kept: names, shapes, kinds, finite numbers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
-    """The name of a tensor that holds a number that is not finite; a device is asked once for all of its own."""
+    """The name of a tensor with a number that is not finite; one synchronisation per device."""
     import torch
 
     floats = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
@@ -31,7 +31,7 @@ def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
 
 
 def load_strictly(module: torch.nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Load a state_dict whose names and shapes must match exactly; CheckpointError says what does not."""
+    """Load a state_dict whose names and shapes must match exactly; CheckpointError lists what does not."""
     expected = module.state_dict()
     check_fit(expected, tensors, where)
     state = OrderedDict(tensors)

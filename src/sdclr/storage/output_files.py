@@ -1,7 +1,7 @@
-"""Files that the user has named: never written over without being asked, never by two at once.
+"""Files that the user has named: never overwritten unless requested, never written by two processes at once.
 
-A name made from the user's name (OUT.partial, .OUT.lock) may be taken, too: whatever lies there and is not known for
-ours stays as it is, and the command ends.
+A name made from the user's name (OUT.partial, .OUT.lock) may be taken, too: anything there that is not recognised as
+ours is left alone, and the command ends.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sdclr.storage.locks import writing
 
 @contextlib.contextmanager
 def output_file(path: Path, *, overwrite: bool, option: str = "--out") -> Iterator[None]:
-    """Claim ``path`` before any work, for the block that writes it; nobody else writes it meanwhile.
+    """Claim ``path`` before any work, for the block that writes it, against other writers.
 
     Raises ConfigError where it is a folder, where its folder is missing, and for a file that exists already unless
     ``overwrite``; RunFolderError where another process is writing it, or where it cannot be written.
@@ -27,7 +27,7 @@ def output_file(path: Path, *, overwrite: bool, option: str = "--out") -> Iterat
     require_place(path, option)
     require_free(path, overwrite=overwrite, option=option)
     with writing(path):
-        # again, now that nobody else writes it
+        # again, now that no other process writes it
         require_free(path, overwrite=overwrite, option=option)
         yield
 
@@ -44,7 +44,7 @@ def require_place(path: Path, option: str) -> None:
 
 
 def require_free(path: Path, *, overwrite: bool, option: str = "--out") -> None:
-    """ConfigError for a file, or a link, that exists already, unless ``overwrite``; for a part of a run in any case."""
+    """ConfigError for a file, or a link, that exists already, unless ``overwrite``; always for a part of a run."""
     if path.name in OWN_PARTS and lexists(path) and looks_like_a_run(os.listdir(path.parent)):
         raise ConfigError(f"{path} is a part of the run in {path.parent}; choose another {option}.")
     with storage_errors(path):
@@ -58,13 +58,13 @@ def require_free(path: Path, *, overwrite: bool, option: str = "--out") -> None:
 def write_output(
     path: Path, content: bytes | memoryview | str, *, overwrite: bool, option: str = "--out"
 ) -> None:
-    """Write a whole file of the user's name, as :func:`output_file` and write_atomically do."""
+    """Write a whole file that the user has named, by :func:`output_file` and write_atomically."""
     with output_file(path, overwrite=overwrite, option=option):
         write_atomically(path, content)
 
 
 def begins_with(path: Path, mark: str) -> bool:
-    """Whether ``path`` is a regular file, no link, that begins with ``mark``: what ours are known by."""
+    """Whether ``path`` is a regular file, not a link, that begins with ``mark``, which identifies ours."""
     raw = mark.encode()
     if path.is_symlink() or not path.is_file():
         return False
@@ -76,7 +76,7 @@ def begins_with(path: Path, mark: str) -> bool:
 
 
 def lexists(path: Path) -> bool:
-    """Whether there is anything of this name, a link that leads nowhere included. Raises OSError, unlike os.path's."""
+    """Whether there is anything with this name, including a broken link. Raises OSError, unlike os.path's."""
     try:
         os.lstat(path)
     except FileNotFoundError:

@@ -1,6 +1,6 @@
-"""Reading and writing at a place of an open file, from several threads at once, also where the system has no pread.
+"""Reading and writing at a position of an open file, from several threads at once, even where the system has no pread.
 
-And files that are made of parts of others.
+Also files that consist of parts of others.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import threading
 from typing import Any
 
-_LOCK = threading.Lock()  # a place is sought and used as one, where that takes two calls
+_LOCK = threading.Lock()  # makes seek and read or write atomic, where they are two calls
 
 
 def read_at(descriptor: int, count: int, offset: int) -> bytes:
@@ -23,9 +23,9 @@ def read_at(descriptor: int, count: int, offset: int) -> bytes:
 
 
 def write_at(descriptor: int, content: bytes | memoryview, offset: int) -> None:
-    """All of ``content``, from ``offset`` on."""
+    """Write all of ``content``, from ``offset`` on."""
     rest = memoryview(content)
-    while rest:  # one call may write a part only
+    while rest:  # one call may write only a part
         written = _write_some(descriptor, rest, offset)
         rest, offset = rest[written:], offset + written
 
@@ -39,10 +39,10 @@ def _write_some(descriptor: int, content: memoryview, offset: int) -> int:
 
 
 class VirtualFile(io.RawIOBase):
-    """Some bytes as a file for reading: what they are says :meth:`content`."""
+    """Some bytes, given by :meth:`content`, as a file for reading."""
 
     def __init__(self, size: int) -> None:
-        """``size``: how many bytes there are."""
+        """``size``: the number of bytes."""
         self._size, self._position = size, 0
 
     def content(self, start: int, size: int) -> bytes:

@@ -1,8 +1,8 @@
-"""Finished rows of a long computation, part by part, so that the same command goes on where it was killed.
+"""Finished rows of a long computation, part by part, so that the same command resumes where it was killed.
 
-Each part is a .npy file, written whole or not at all. Where it is said what each row is of, rows are gone on with also
-when others have come or gone since. Several processes share the parts out, in a folder that all of them see; the first
-one opens the folder, waits for the others and alone goes on with the rows. Knows nothing of what the rows are.
+Each part is a .npy file, written whole or not at all. Where keys identify the rows, finished rows are reused even when
+others were added or removed since. Several processes divide the parts, in a folder that all of them see; the first one
+opens the folder, waits for the others and is the only one to use the rows. Knows nothing about what the rows are.
 """
 
 from __future__ import annotations
@@ -69,9 +69,9 @@ _PART = re.compile(r"[0-9]{12}(-[0-9a-f]{16})?\.npy")
 
 
 class RowParts:
-    """Rows that are finished, in a folder of their own; ``identity`` says what they belong to.
+    """Rows that are finished, in a folder of their own; ``identity`` describes what they belong to.
 
-    The folder is ours by its identity.json alone, or where it is empty; of its files those are that have our names.
+    The folder counts as ours by its identity.json, or if it is empty; its files count as ours by their names.
     """
 
     def __init__(
@@ -83,16 +83,16 @@ class RowParts:
         keys: Keys | None = None,
         team: Team | None = None,
     ) -> None:
-        """``keys``: what each row is of (carried_rows.keys_of); None where ``identity`` says that, too.
+        """``keys``: identify the rows (carried_rows.keys_of); None where ``identity`` covers that, too.
 
-        ``team``: who computes; None where this process is alone.
+        ``team``: the processes that compute; None where this process is alone.
         """
         self.folder, self.identity, self.what = folder, identity, what
         self.rows = 0
         self._keys, self._carried = keys, NOTHING
         self._digest = "" if keys is None else digest_of(keys, identity)
         self.stamp = f"{identity} {self._digest}".rstrip()
-        """Of what is computed, and of which rows."""
+        """Identifies what is computed, and for which rows."""
         self._team = team if team is not None and team.size > 1 else None
         self._key = (
             f"rows/{hashlib.sha256(str(folder).encode(errors='surrogatepass')).hexdigest()[:16]}"
@@ -100,18 +100,18 @@ class RowParts:
 
     @staticmethod
     def beside(out: Path) -> Path:
-        """The folder that holds the rows of ``out`` until all are there."""
+        """The folder that holds the rows of ``out`` until all are finished."""
         return out.with_name(f"{out.name}.partial")
 
     @staticmethod
     def require_ours(folder: Path, verb: str) -> None:
-        """RunFolderError for a folder, or whatever it is, that an earlier ``sdclr VERB`` has not made."""
+        """RunFolderError for a folder, or anything else there, that an earlier ``sdclr VERB`` did not make."""
         with storage_errors(folder):
             if not lexists(folder):
                 return
             ours = folder.is_dir() and not folder.is_symlink()
             if ours and not _read_identity(folder):
-                names = os.listdir(folder)  # killed before it could say whose it is
+                names = os.listdir(folder)  # killed before its identity was written
                 ours = all(is_leftover(name) or is_ours(name) for name in names)
         if not ours:
             raise RunFolderError(
@@ -119,9 +119,9 @@ class RowParts:
             )
 
     def open(self, num_images: int) -> int:
-        """Rows that an earlier call has finished, from the first on.
+        """The number of rows that an earlier call has finished, from the first on.
 
-        What belongs to other images or weights is thrown away; with keys, what belongs to other images alone.
+        Rows of other images or weights are discarded; with keys, those of the same images and weights are kept.
         DistributedError where another process of the team has opened rows of something else.
         """
         if self._team is not None and not self._team.is_first:
@@ -161,7 +161,7 @@ class RowParts:
         return min(self.rows, num_images)
 
     def _carry_over(self, stamp: str | None) -> int:
-        """Put aside what was finished, under ``stamp``, of rows that are wanted now; how many those are."""
+        """Keep rows finished under ``stamp`` that are needed now; returns how many."""
         if self._keys is None:
             return 0
         identity, _, digest = (stamp or "").rpartition(" ")
@@ -182,7 +182,7 @@ class RowParts:
         return NOTHING if found is None else found[1]
 
     def _remove_damaged(self) -> None:
-        """Parts that cannot be read are computed anew, and a warning says so."""
+        """Remove parts that cannot be read, with a warning; they are computed again."""
         damaged = [name for name in self._names(self._digest) if not _num_rows(self.folder / name)]
         for name in damaged:
             (self.folder / name).unlink()
@@ -193,7 +193,7 @@ class RowParts:
             )
 
     def append(self, rows: npt.NDArray[Any]) -> None:
-        """The next part; it may have any type without objects, the same for all parts."""
+        """Append the next part; it may have any type without objects, the same for all parts."""
         self._write(self.rows, rows)
         self.rows += len(rows)
 
@@ -213,8 +213,8 @@ class RowParts:
     ) -> None:
         """:meth:`open`, and :meth:`complete` with progress.
 
-        ``what``: what the display calls the rows, such as "features of 12 images". ``rows_of`` computes the rows at
-        these places, and tells how many images are done.
+        ``what``: the name of the rows on the display, such as "features of 12 images". ``rows_of`` computes the rows at
+        the given places, and reports how many images are done.
         """
         done = self.open(num_rows)
         if self._team is not None:
@@ -229,9 +229,9 @@ class RowParts:
         show.finish(task)
 
     def complete(self, num_rows: int, rows_of: RowsOf) -> None:
-        """Append what is missing of ``num_rows``.
+        """Append the missing rows of ``num_rows``.
 
-        The processes of a team take turns at the parts, and the first one returns when all are there.
+        The processes of a team take the parts in turns, and the first one returns when all are finished.
         """
         for rows in self._own(num_rows):
             self._write(rows.start, self._rows(rows, rows_of))
@@ -246,7 +246,7 @@ class RowParts:
                 self._team.wait_for(f"{self._key}/done/{other}")
 
     def _rows(self, wanted: range, rows_of: RowsOf) -> npt.NDArray[Any]:
-        """Rows of one part: those that were carried over, and the others computed."""
+        """The rows of one part: those that were carried over, and the others, which are computed."""
         places, known = self._carried.among(wanted)
         if known is None or not len(places):
             return rows_of(np.arange(wanted.start, wanted.stop))
@@ -259,7 +259,7 @@ class RowParts:
         return whole
 
     def _own(self, num_rows: int) -> list[range]:
-        """The parts that are missing and are this process's."""
+        """This process's share of the missing parts."""
         rank, size = (0, 1) if self._team is None else (self._team.rank, self._team.size)
         step = rows_per_part(num_rows)
         firsts = range(self.rows, num_rows, step)[rank::size]
@@ -272,7 +272,7 @@ class RowParts:
     def keep_as(
         self, out: Path, write: Callable[[IO[bytes]], None], *, overwrite: bool = False
     ) -> None:
-        """Write the finished file, give it the name that was asked for, and remove the parts."""
+        """Write the finished file, give it the requested name, and remove the parts."""
         with storage_errors(out):
             with new_file(self.folder / f"whole{out.suffix}") as (temporary, file):
                 write(file)
@@ -282,8 +282,8 @@ class RowParts:
             self.remove()
 
     def remove(self) -> None:
-        """The folder and what is ours in it; a warning where it holds something else."""
-        self._carried = NOTHING  # a file that is mapped cannot be removed everywhere
+        """Remove the folder and our files in it; a warning where it holds something else."""
+        self._carried = NOTHING  # some systems cannot remove a mapped file
         with storage_errors(self.folder):
             self._remove_files()
             (self.folder / IDENTITY).unlink(missing_ok=True)
@@ -296,7 +296,7 @@ class RowParts:
             )
 
     def parts(self) -> Iterator[npt.NDArray[Any]]:
-        """What was appended, in order."""
+        """The parts that were appended, in order."""
         first = 0
         while (path := self._part(first)).is_file():
             part = np.load(path)
@@ -304,13 +304,13 @@ class RowParts:
             first += len(part)
 
     def _finished(self, digest: str) -> Iterator[tuple[int, int, Path]]:
-        """The first row, the number of rows and the file of each part: also of those behind one that is missing."""
+        """The first row, the number of rows and the file of each part, including those after a missing one."""
         for name in self._names(digest):
             if num := _num_rows(self.folder / name):
                 yield int(name[:12]), num, self.folder / name
 
     def _names(self, digest: str) -> list[str]:
-        """Parts of these keys."""
+        """The names of the parts with these keys."""
         end = f"-{digest}.npy" if digest else ".npy"
         return sorted(name for name in self._files() if _PART.fullmatch(name) and name[12:] == end)
 
@@ -318,7 +318,7 @@ class RowParts:
         return os.listdir(self.folder)
 
     def as_mapped_file(self) -> npt.NDArray[Any]:
-        """All rows as one memory-mapped file, so that a million images need no memory; remove() removes it."""
+        """All rows as one memory-mapped file, so that a million images need no memory; remove() deletes it."""
         first_part = np.load(self._part(0), mmap_mode="r")
         path = temporary_name(self.folder / "features.npy")
         whole = mapped_file(path, first_part.dtype, (self.rows, *first_part.shape[1:]))
@@ -329,7 +329,7 @@ class RowParts:
         return whole
 
     def _remove_files(self, *, but_own: bool = False) -> None:
-        """All but the identity, ``but_own``: of other keys; what has another name is not ours."""
+        """Remove all our files, by their names, but the identity; with ``but_own``, only those of other keys."""
         for name in self._files():
             if but_own and (self._digest in name if self._digest else "-" not in name):
                 continue
@@ -337,12 +337,12 @@ class RowParts:
                 (self.folder / name).unlink()
 
     def _part(self, first: int) -> Path:
-        # of other keys under other names, so that a change of keys is one change: of the identity
+        # other keys have other names, so that a change of keys is a single change, of the identity
         return self.folder / f"{first:012d}{f'-{self._digest}' if self._digest else ''}.npy"
 
 
 def rows_per_part(num_rows: int) -> int:
-    """A multiple of FEWEST_ROWS that gives several processes parts of a small collection, too.
+    """A multiple of FEWEST_ROWS such that even a small collection has parts for several processes.
 
     >>> rows_per_part(1000), rows_per_part(100_000), rows_per_part(10**7)
     (256, 1792, 4096)
@@ -352,17 +352,17 @@ def rows_per_part(num_rows: int) -> int:
 
 
 def _num_rows(part: Path) -> int:
-    """How many rows the file holds; 0 for one that is damaged in whatever way."""
+    """How many rows the file holds; 0 for one that is damaged in any way."""
     try:
         return len(np.lib.format.open_memmap(part, mode="r"))
     except OSError:
         raise
-    except Exception:  # a header is Python, or what its bytes will have it
+    except Exception:  # a header is a Python literal; a damaged one may raise anything
         return 0
 
 
 def _read_identity(folder: Path) -> str | None:
-    """What the finished rows in ``folder`` belong to; None where it is not ours."""
+    """The identity of the finished rows in ``folder``; None where it is not ours."""
     try:
         facts = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -376,7 +376,7 @@ def _read_identity(folder: Path) -> str | None:
 
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[tuple[Path, IO[bytes]]]:
-    """A file that did not exist, under a temporary name beside ``path``; on the disk when the block ends."""
+    """A new file under a temporary name next to ``path``; on the disk when the block ends."""
     temporary = temporary_name(path)
     with temporary.open("xb") as file:
         yield temporary, file

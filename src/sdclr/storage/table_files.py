@@ -13,7 +13,7 @@ from sdclr.safe_text import as_text, csv_row
 
 Kind = Literal["text", "number", "flag"]
 Block = Mapping[str, Sequence[Any]]
-"""Column -> its values in some rows, the same number for all; None where there is none."""
+"""Column -> its values in some rows, the same number for all; None for a missing value."""
 SUFFIXES = (".csv", ".parquet")
 
 
@@ -30,7 +30,7 @@ def require_table_suffix(suffix: str, out: object, option: str = "--out") -> Non
 def write_table(
     file: IO[bytes], suffix: str, columns: Mapping[str, Kind], blocks: Iterator[Block]
 ) -> None:
-    """Write ``blocks`` with ``columns``. A CSV is safe in spreadsheets: no cell is taken for a formula."""
+    """Write ``blocks`` with ``columns``. A CSV is safe in spreadsheets: no cell is read as a formula."""
     if suffix == ".csv":
         _write_csv(file, columns, blocks)
     else:

@@ -30,7 +30,7 @@ _LARGEST_HEADER = 16 * 1024 * 1024
 
 @functools.cache
 def _dtypes() -> dict[torch.dtype, str]:
-    """What safetensors calls torch's types."""
+    """safetensors' names of torch's types."""
     import torch
 
     return {
@@ -63,8 +63,8 @@ def is_storable(tensor: Tensor) -> bool:
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
     """Write tensors and JSON ``facts`` to ``path``, atomically and durably.
 
-    Raises StorageError when the disk fails or is full and RunFolderError when the folder is not writable; whatever
-    stood at ``path`` before is then still there.
+    Raises StorageError when the disk fails or is full and RunFolderError when the folder is not writable; the previous
+    file at ``path``, if any, is then still there.
     """
     content, where = _packed(tensors, facts)
     content[where : where + 64] = _sum(content, where)
@@ -72,10 +72,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
 
 
 def _packed(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> tuple[memoryview, int]:
-    """A safetensors file whose checksum is still zeros, and where that stands.
+    """A safetensors file whose checksum is still zeros, and the position of the checksum.
 
-    Each tensor is copied once, by torch, which lets other threads run meanwhile: the step may be one. safetensors' own
-    writer copies everything several times and lets nobody run.
+    Each tensor is copied once, by torch, which lets other threads run meanwhile, such as a training step. safetensors'
+    own writer copies everything several times and blocks other threads.
     """
     import torch
 
@@ -105,7 +105,7 @@ def _packed(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> tuple[me
 
 
 def _sum(content: bytes | memoryview, where: int) -> bytes:
-    """sha256 over every byte, zeros taken for the 64 digits that stand at ``where``."""
+    """sha256 over every byte, with zeros in place of the 64 digits at ``where``."""
     digest = hashlib.sha256(memoryview(content)[:where])
     digest.update(_NO_SUM.encode())
     digest.update(memoryview(content)[where + 64 :])
@@ -161,7 +161,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """The facts of a file made by :func:`write_tensors`, from its first bytes alone: its checksum is not verified.
+    """The facts of a file made by :func:`write_tensors`, from its first bytes only: its checksum is not verified.
 
     Raises MissingInputError when there is no such file and CheckpointError when its header is not ours.
     """

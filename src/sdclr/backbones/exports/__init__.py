@@ -1,1 +1,1 @@
-"""A trained backbone in the file formats of other programs; each is read back as they read it before it is kept."""
+"""A trained backbone in the file formats of other programs; each is read back as they do before it is kept."""

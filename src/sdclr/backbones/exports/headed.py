@@ -1,4 +1,4 @@
-"""Networks with a classifier: a library's own, whose last layer is the trained head, and any network before a head."""
+"""Networks with a classifier: a library's own, whose last layer is the trained head, or any network before a head."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from sdclr.storage.named_tensors import load_strictly
 
 
 class NoSuchHead(Exception):
-    """A library's network has no linear classifier on the same features; the message says what it has."""
+    """A library's network has no linear classifier on the same features; the message describes what it has."""
 
 
 class HeadedNetwork(nn.Module):
-    """Any network and a linear head; the tensors are called as the network calls them, and classifier.weight, .bias."""
+    """Any network and a linear head; tensors have the network's names, and classifier.weight and classifier.bias."""
 
     def __init__(self, network: nn.Module, head: nn.Linear) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class HeadedNetwork(nn.Module):
         return logits
 
     def named_tensors(self) -> dict[str, Tensor]:
-        """Of both parts, without the names of the parts."""
+        """The tensors of both parts, without the names of the parts."""
         tensors = dict(self.network.state_dict())
         own = {f"classifier.{name}": one for name, one in self.head.state_dict().items()}
         if taken := tensors.keys() & own.keys():
@@ -39,7 +39,7 @@ class HeadedNetwork(nn.Module):
         return tensors | own
 
     def load_tensors(self, tensors: dict[str, Tensor], where: str) -> None:
-        """What :meth:`named_tensors` gave, strictly."""
+        """Load the result of :meth:`named_tensors`, strictly."""
         own = {name for name in tensors if name.startswith("classifier.")}
         network = {name: one for name, one in tensors.items() if name not in own}
         load_strictly(self.network, network, where)
@@ -48,7 +48,7 @@ class HeadedNetwork(nn.Module):
 
 
 def headed_network(architecture: BackboneConfig, num_classes: int) -> nn.Module:
-    """A library's network with a fresh classifier. Raises NoSuchHead where it does not take that."""
+    """A library's network with a fresh classifier. Raises NoSuchHead where it cannot have one."""
     library, _, name = architecture.name.rpartition(":")
     options = architecture.options
     try:
@@ -96,7 +96,7 @@ def _place_of_head(architecture: BackboneConfig, network: nn.Module) -> str:
 
 
 def headed_code(architecture: BackboneConfig, num_classes: int) -> str:
-    """Python that makes the network, ready for load_state_dict."""
+    """Python code that makes the network, ready for load_state_dict."""
     library, _, name = architecture.name.rpartition(":")
     if library == "timm":
         words = "".join(f", {key}={value!r}" for key, value in architecture.options.items())

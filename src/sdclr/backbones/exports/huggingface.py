@@ -42,7 +42,7 @@ def _config(trained: Exported) -> dict[str, Any]:
     }
     known = timm.get_pretrained_cfg(trained.name)
     if known is not None and known.classifier:
-        # so that create_model(..., num_classes=N) puts a fresh layer there instead of missing it
+        # so that create_model(..., num_classes=N) makes a fresh layer there instead of reporting it as missing
         prepared["classifier"] = known.classifier
     config = {
         "architecture": trained.name,
@@ -60,13 +60,13 @@ def _config(trained: Exported) -> dict[str, Any]:
 
 
 _WHOLE = {"crop_pct": 1.0, "crop_mode": "squash", "interpolation": "bicubic"}
-"""As images in memory are seen: resized to the network's size, nothing cut off."""
+"""The preparation of images in memory: resized to the network's size, nothing cut off."""
 
 
 def middle_of_timm(size: int) -> dict[str, Any]:
-    """What `preprocess` and `sdclr embed` do with image files: the middle, 224/256 of the short side.
+    """The preparation of image files by `preprocess` and `sdclr embed`: the middle, 224/256 of the short side.
 
-    timm rounds size / crop_pct down, where the short side is the nearest whole number.
+    timm rounds size / crop_pct down, whereas the short side is the nearest whole number.
     """
     short = resized_side(size)
     share = 224 / 256

@@ -1,6 +1,6 @@
 """What is exported: a trained backbone, or a classifier, and the network of timm or torchvision that computes the same.
 
-Whether a library has such a network is tried, not assumed: it takes all the tensors, and gives the same features.
+Whether a library has such a network is tested: it takes all the tensors, and gives the same features.
 """
 
 from __future__ import annotations
@@ -41,28 +41,28 @@ class Exported:
 
     backbone: Backbone
     architecture: BackboneConfig
-    """Of the network whose names the tensors have in the file: a library's, where the format asks for one."""
+    """The network whose names the tensors have in the file: a library's, where the format requires one."""
     image_size: int
     feature_dim: int
     source: str
-    """The name of the run or the file it comes from; no path, as files are handed on."""
+    """The name of the run or the file it comes from; not a path, as files are passed on to others."""
     card: str = field(default="", repr=False)
     """The model card, for formats that have one."""
     classifier: Classifier | None = None
     """The whole classifier, where that is what is exported; its backbone computes what ``backbone`` does."""
     library: str = ""
-    """timm or torchvision, where the format asks for one of its networks."""
+    """timm or torchvision, where the format requires one of its networks."""
     sees_whole_images: bool = False
-    """Whether the images it is trained and tested on lie in memory, of which nothing is cut off; of files the middle is
-    taken."""
+    """Whether the images it is trained and tested on are in memory, from which nothing is cut off; of files the middle
+    is taken."""
 
     @property
     def output(self) -> str:
-        """What comes out: features [B, F] or logits [B, C]."""
+        """The output: features [B, F] or logits [B, C]."""
         return "features" if self.classifier is None else "logits"
 
     def outputs(self, images: Tensor) -> Tensor:
-        """Of images in [0, 1]: what every format has to give."""
+        """The outputs for images in [0, 1], which every format must reproduce."""
         found: Tensor = self.module(images)
         return found
 
@@ -72,7 +72,7 @@ class Exported:
         return self.backbone if self.classifier is None else self.classifier
 
     def network(self) -> nn.Module:
-        """What a file of weights holds: normalised images -> outputs, under the names of the format."""
+        """The network in a file of weights: normalised images -> outputs, with the names of the format."""
         if self.classifier is None:
             return self.backbone.net
         if self.library:
@@ -80,7 +80,7 @@ class Exported:
         return HeadedNetwork(self.backbone.net, self.classifier.head)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Those of :meth:`network`, by the names that they have in a file."""
+        """The tensors of :meth:`network`, by their names in a file."""
         network = self.network()
         if isinstance(network, HeadedNetwork):
             return network.named_tensors()
@@ -94,7 +94,7 @@ class Exported:
 
     @property
     def as_built(self) -> BackboneConfig:
-        """The architecture with all that its library's own constructor has to be told: the channels, too."""
+        """The architecture with every argument that its library's own constructor needs, including the channels."""
         channels = self.backbone.channels
         if channels == 3 or not self.architecture.name.startswith("timm:"):
             return self.architecture
@@ -107,7 +107,7 @@ class Exported:
         return self.architecture.name.rpartition(":")[2]
 
     def facts(self) -> dict[str, Any]:
-        """What a reader needs to know; JSON values alone."""
+        """The facts that a reader needs; only JSON values."""
         facts = {
             "format": EXPORT_FORMAT,
             "source": self.source,
@@ -126,11 +126,11 @@ class Exported:
         return facts | ({"load_with": code} if (code := self.code()) else {})
 
     def code(self) -> str:
-        """Python that makes the network of a library, ready for load_state_dict; empty for other networks."""
+        """Python code that makes the network of a library, ready for load_state_dict; empty for other networks."""
         library = self.architecture.name.rpartition(":")[0]
         options = self.as_built.options
         if library == "torchvision" and self.backbone.channels != 3:
-            return ""  # its constructors know 3 channels alone
+            return ""  # its constructors only support 3 channels
         if self.classifier is not None and library:
             return headed_code(self.as_built, len(self.classifier.class_names))
         if library == "timm":
@@ -149,7 +149,7 @@ class Exported:
 
 
 def fitted_to_format(trained: Exported, row: ExportRow) -> Exported:
-    """``trained`` as ``row`` writes it. Raises ConfigError that names the formats that can hold the network."""
+    """``trained`` as ``row`` writes it. Raises ConfigError that lists the formats that can hold the network."""
     fitted, problem = _as_the_library_has_it(trained, row.library)
     if fitted is not None:
         return fitted
@@ -165,7 +165,7 @@ def fitted_to_format(trained: Exported, row: ExportRow) -> Exported:
 
 
 def _used_settings(architecture: BackboneConfig) -> dict[str, Any]:
-    """Without those that a network of its kind does not have, such as the width of timm's."""
+    """The settings without those that a network of its kind does not have, such as the width of timm's."""
     unused = settings_without_effect(architecture.name)
     return {name: value for name, value in architecture.to_dict().items() if name not in unused}
 
@@ -242,7 +242,7 @@ def _equal_features(network: nn.Module, trained: Exported) -> bool:
 
 
 def difference(one: Tensor, other: Tensor) -> float:
-    """Largest difference as a share of the largest feature, of 1 where that is smaller; infinite for other shapes."""
+    """Largest difference as a share of the largest feature or of 1, if larger; infinite for different shapes."""
     if one.shape != other.shape:
         return float("inf")
     largest = max(1.0, float(other.abs().max()))
@@ -252,8 +252,8 @@ def difference(one: Tensor, other: Tensor) -> float:
 
 @torch.no_grad()
 def require_same_features(read: Features, trained: Exported, row: ExportRow) -> None:
-    """ConfigError unless what was read back gives the same features or logits, for batches of several sizes."""
-    for number in (3, 1):  # traced was another number
+    """ConfigError unless the network read back gives the same features or logits, for batches of several sizes."""
+    for number in (3, 1):  # other sizes than the traced one
         images = trained.images(number)
         found = difference(read(images), trained.outputs(images))
         if not found <= row.tolerance:

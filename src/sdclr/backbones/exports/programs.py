@@ -1,7 +1,7 @@
-"""Exports that run by themselves: torch.export and ONNX. Images [B, 3, S, S] in [0, 1] -> features [B, F], float32.
+"""Self-contained exports: torch.export and ONNX. Images [B, C, S, S] in [0, 1] -> features [B, F], float32.
 
-Of a classifier logits [B, C]. The normalisation is inside and B is free.
-Nothing in them names a place of the machine that wrote them.
+For a classifier, logits, one for each class. The normalisation is included and B is free.
+They contain no paths of the machine that wrote them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sdclr.errors import ConfigError
 from sdclr.safe_text import shown
 
 LARGEST_ONNX = 2 * 10**9
-"""Bytes that fit into one file of protobuf."""
+"""The most bytes of one protobuf file."""
 _FACTS = "sdclr.json"
 _FREE_BATCH = ({0: torch.export.Dim("batch", min=1)},)
 
@@ -33,7 +33,7 @@ _FREE_BATCH = ({0: torch.export.Dim("batch", min=1)},)
 def write_program(trained: Exported, folder: Path, stem: str) -> None:
     program = _traced(trained)
     facts = {_FACTS: json.dumps(trained.facts())}
-    content = io.BytesIO()  # on a full disk torch's own writer ends the process
+    content = io.BytesIO()  # in memory first: on a full disk torch's own writer ends the process
     torch.export.save(program, content, extra_files=facts)
     (folder / f"{stem}.pt2").write_bytes(content.getbuffer())
 
@@ -64,7 +64,7 @@ def write_onnx(trained: Exported, folder: Path, stem: str) -> None:
     model = program.model
     model.metadata_props.update(as_texts(trained.facts()))
     for node in model.graph:
-        node.metadata_props.clear()  # lines of the source, with their places on this machine
+        node.metadata_props.clear()  # source lines, with paths of this machine
     program.save(folder / f"{stem}.onnx", external_data=False)
 
 
@@ -102,13 +102,13 @@ def _traced(trained: Exported) -> Any:
     for module in program.graph_module.modules():
         if isinstance(module, torch.fx.GraphModule):
             for node in module.graph.nodes:
-                node.meta.pop("stack_trace", None)  # it has places of this machine
+                node.meta.pop("stack_trace", None)  # it has paths of this machine
     return program
 
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Without the exporters' notices of what they do; errors are raised all the same."""
+    """Silence the exporters' progress messages; errors are still raised."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export")]
     levels = [logger.level for logger in loggers]
     try:

@@ -1,6 +1,6 @@
 """EXPORTS: the formats of other programs that a trained backbone can be written in.
 
-A row is light: help and lists import no torch.
+Rows are lightweight: help and lists import no torch.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ class ExportRow(NamedTuple):
     holds: str
     """Which backbones it can hold, in words."""
     files: tuple[str, ...]
-    """Names of the files, the one that is read first last; {stem} is that of the output."""
+    """Names of the files, with the one that is read first at the end; {stem} is that of the output."""
     write: Any
     """ "module:function": (:class:`~sdclr.backbones.exports.network.Exported`, folder, stem) -> None."""
     read: Any
-    """ "module:function": the same arguments -> images [B, 3, S, S] in [0, 1] -> features, as others read it."""
+    """ "module:function": the same arguments -> images [B, C, S, S] in [0, 1] -> features, as others read it."""
     library: str = ""
-    """timm or torchvision, where one of its networks has to have the same layers; else any backbone fits."""
+    """timm or torchvision, where one of its networks must have the same layers; else any backbone fits."""
     tolerance: float = 1e-5
-    """By how much the features that are read back may differ, as a share of the largest (of 1, if that is less)."""
+    """By how much the features read back may differ, as a share of the largest feature (or of 1, if larger)."""
     extra: str = ""
     """The extra of the package that it needs."""
     modules: tuple[str, ...] = ()
-    """What that extra installs."""
+    """The modules that this extra installs."""
     origin: str = ""
 
     @property
@@ -45,11 +45,11 @@ class ExportRow(NamedTuple):
 
     @property
     def suffix(self) -> str:
-        """How the name of the output ends; empty for a folder."""
+        """The suffix of the output's name; empty for a folder."""
         return "" if self.is_folder else self.files[-1].removeprefix("{stem}")
 
     def require_modules(self) -> None:
-        """ConfigError that says what to install, where something is missing."""
+        """ConfigError that names what to install, where a module is missing."""
         missing = [name for name in self.modules if importlib.util.find_spec(name) is None]
         if missing:
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""Exports that hold weights alone: a state_dict of torch with a JSON file beside it, and plain safetensors."""
+"""Exports that only hold weights: a state_dict of torch with a JSON file next to it, and plain safetensors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from sdclr.storage.named_tensors import load_strictly
 
 
 def write_state_dict(trained: Exported, folder: Path, stem: str) -> None:
-    content = io.BytesIO()  # of a full disk torch's own writer gives another reason
+    content = (
+        io.BytesIO()
+    )  # in memory first: on a full disk torch's own writer gives another reason
     torch.save(tensors_of(trained), content)
     (folder / f"{stem}.pth").write_bytes(content.getbuffer())
     text = json.dumps(trained.facts(), indent=1) + "\n"
@@ -29,7 +31,7 @@ def write_state_dict(trained: Exported, folder: Path, stem: str) -> None:
 
 
 def read_state_dict(trained: Exported, folder: Path, stem: str) -> Features:
-    """As a reader does: a new network of the library, the tensors, and the constants of the JSON file."""
+    """Read as a user would: a new network of the library, the tensors, and the constants of the JSON file."""
     facts = json.loads((folder / f"{stem}.json").read_text(encoding="utf-8"))
     with default_generators(0, torch.device("cpu")):
         network = trained.fresh_network()
@@ -40,9 +42,9 @@ def read_state_dict(trained: Exported, folder: Path, stem: str) -> Features:
 
 def write_safetensors(trained: Exported, folder: Path, stem: str) -> None:
     facts = trained.facts()
-    # "pt" is what Hugging Face's tools ask for; ours has another name
+    # Hugging Face's tools require "pt"; our own format is under another key
     metadata = as_texts(facts) | {"format": "pt", "sdclr_format": facts["format"]}
-    # not save_file, whose files their owner alone may read
+    # not save_file, whose files only their owner may read
     (folder / f"{stem}.safetensors").write_bytes(save(tensors_of(trained), metadata))
 
 
@@ -59,12 +61,12 @@ def read_safetensors(trained: Exported, folder: Path, stem: str) -> Features:
 
 
 def as_texts(facts: Mapping[str, Any]) -> dict[str, str]:
-    """Values that are no texts as JSON: metadata of files hold texts alone."""
+    """Values as strings, in JSON where they are not: metadata of files only hold strings."""
     return {key: one if isinstance(one, str) else json.dumps(one) for key, one in facts.items()}
 
 
 def tensors_of(trained: Exported) -> dict[str, Tensor]:
-    """Each a copy of its own: safetensors refuses tensors that share memory."""
+    """A copy of each tensor: safetensors refuses tensors that share memory."""
     return {name: one.detach().clone().contiguous() for name, one in trained.tensors().items()}
 
 

@@ -1,1 +1,1 @@
-"""N images behind one interface, wherever they lie: in memory, in files, in archives, in a decoded store."""
+"""N images behind one interface, wherever they are: in memory, in files, in archives, in a decoded store."""

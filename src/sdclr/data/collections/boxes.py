@@ -1,8 +1,8 @@
-"""Parts of pictures as images: N boxes, and the pixels that each one takes.
+"""Parts of pictures as images: N boxes, and the pixels that each one covers.
 
 A box is (left, top, right, bottom), in pixels from the left and the upper edge or in fractions of width and height, in
-the picture as it is seen: turned by EXIF where that is asked for. The right and the lower edge do not belong to it:
-(0, 0, 2, 2) are four pixels.
+the picture as displayed: rotated by EXIF where that is set. The right and the lower edge are exclusive: (0, 0, 2, 2) is
+four pixels.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from sdclr.data.splits import Positions
 Unit = Literal["pixels", "fractions"]
 Corners = tuple[float, float, float, float]
 OVERHANG = 1.0
-"""Pixels by which a box may reach over the edge of its picture, as rounding makes it; they are cut off."""
+"""Pixels by which a box may extend beyond its picture, as rounding can cause; they are cut off."""
 _ROUNDING = 1e-6
-"""Of a pixel: 0.1 of 1,000 pixels is a little more than 100 to a computer."""
+"""In pixels: in floating point, 0.1 + 0.2 of 1,000 pixels is a little more than 300."""
 
 
 class OutsideError(ValueError):
-    """A box that takes no pixel of its picture, or takes some outside of it."""
+    """A box that covers no pixel of its picture, or some outside it."""
 
 
 @dataclass(frozen=True)
 class Boxes:
-    """What is cut out of which file."""
+    """Which boxes are cut out of which files."""
 
     files: tuple[str, ...]
     """[N], below the root of the collection; one file may have several boxes."""
@@ -45,11 +45,11 @@ class Boxes:
         )
 
     def key(self, row: int) -> tuple[float, ...]:
-        """Equal for equal boxes."""
+        """A key that is equal for equal boxes."""
         return tuple(self.corners[row].tolist())
 
     def pixels(self, row: int, width: int, height: int) -> tuple[int, int, int, int]:
-        """Left, top, right and bottom of every pixel that a box touches. Raises OutsideError."""
+        """Left, top, right and bottom of the whole pixels that a box touches. Raises OutsideError."""
         scale = (width, height) * 2 if self.unit == "fractions" else (1, 1, 1, 1)
         corners = (self.corners[row] * scale).tolist()
         left, top, right, bottom = corners
@@ -69,6 +69,6 @@ class Boxes:
 
 
 def written(corners: Sequence[float]) -> str:
-    """x, y, width and height of a box, as they stand in names: 10,20,30,40."""
+    """x, y, width and height of a box, as written in names: 10,20,30,40."""
     left, top, right, bottom = corners
     return ",".join(f"{value:.10g}" for value in (left, top, right - left, bottom - top))

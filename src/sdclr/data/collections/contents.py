@@ -1,8 +1,8 @@
-"""What image files hold, in a few bytes each: so that exchanged pixels are noticed without reading every file again.
+"""Short digests of image files, so that changed pixels are noticed without reading every file again.
 
-A digest is over the size of a file and 4 KB from its beginning, middle and end. A record keeps it with size and
-modification time. Where both are as recorded the digest is taken over; where they are not, as for data that were copied
-elsewhere, it is made anew, and equal digests are the same image. Decodes nothing.
+A digest covers the size of a file and 4 KB each from its beginning, middle and end. A record keeps it with size and
+modification time. Where both are as recorded, the recorded digest is used; where they are not, as for data that were
+copied elsewhere, it is computed again, and equal digests mean the same image. Decodes nothing.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from sdclr.safe_text import command, counted
 from sdclr.storage.durable_files import write_atomically
 
 SAMPLE = 4096
-"""Bytes from each of three places."""
+"""Bytes read from each of three places."""
 FILES_PER_CALL = 64
 ABSENT = "absent"
 _LONGEST_RECORD = 1 << 31
-"""Bytes of a record when it is unpacked: 20 million files."""
+"""The most bytes of an unpacked record: 20 million files."""
 _LONGEST_SIDE = 1 << 31
-"""Pixels of an image's side; what says more is damaged."""
+"""The most pixels of an image's side; a record with more is damaged."""
 
 
 class Content(NamedTuple):
@@ -45,9 +45,9 @@ class Content(NamedTuple):
     size: int
     """In bytes."""
     mtime_ns: int
-    """When it was last written; of a member, when its shard was."""
+    """When it was last written; for a member, when its shard was."""
     height: int = 0
-    """Of the image that a run makes of it, in pixels; 0 where nobody has looked."""
+    """Of the image that a run makes of it, in pixels; 0 where it is not known."""
     width: int = 0
 
 
@@ -56,9 +56,9 @@ def read_contents(
     known: Iterable[Content] = (),
     advance: Callable[[int], None] = lambda done: None,
 ) -> list[Content]:
-    """What every file holds now, in the order of the collection; ``known``: what was recorded earlier.
+    """The content of every file now, in the order of the collection; ``known``: what was recorded earlier.
 
-    A file that is not there or cannot be read is ABSENT: whoever opens it says why.
+    A file that is missing or cannot be read is ABSENT: opening it raises the reason.
     """
     recorded = {one.path: one for one in known}
     found: list[Content | None] = [None] * len(images)
@@ -94,7 +94,7 @@ def _digest(source: Source, size: int) -> str:
 
 
 def with_pixels(contents: Sequence[Content], images: ImageFiles) -> list[Content]:
-    """The same, with height and width of those that are in ``images``."""
+    """The same contents, with height and width of those that are in ``images``."""
     sizes = dict(zip(images.paths, images.sizes.tolist(), strict=True))
     return [
         one._replace(height=sizes[one.path][0], width=sizes[one.path][1])
@@ -105,7 +105,7 @@ def with_pixels(contents: Sequence[Content], images: ImageFiles) -> list[Content
 
 
 def recorded_sizes(images: ImageFiles, recorded: Iterable[Content]) -> Positions | None:
-    """int64 [N, 2]: heights and widths as recorded, no header read; None unless every file is as it was then."""
+    """int64 [N, 2]: heights and widths as recorded, no header read; None unless every file is unchanged since."""
     known = {one.path: one for one in recorded if one.height}
     sizes = np.zeros((len(images), 2), np.int64)
     for row, path in enumerate(images.paths):
@@ -113,20 +113,20 @@ def recorded_sizes(images: ImageFiles, recorded: Iterable[Content]) -> Positions
         try:
             if one is None or _state(images.file(row)) != (one.size, one.mtime_ns):
                 return None
-        except (OSError, SdclrError):  # whoever reads its header says why
+        except (OSError, SdclrError):  # reading its header raises the reason
             return None
         sizes[row] = one.height, one.width
     return sizes
 
 
 def _state(source: Source) -> tuple[int, int]:
-    """Size in bytes and when it was last written; of a member, when its shard was."""
+    """Size in bytes and when it was last written; for a member, when its shard was."""
     state = state_of(source)
     return source.size if isinstance(source, Member) else state.size, state.changed_ns
 
 
 def digest_of(contents: Sequence[Content]) -> str:
-    """16 hex digits over names and digests: equal for equal images, wherever they lie."""
+    """16 hex digits over names and digests: equal for equal images, wherever they are."""
     digest = hashlib.sha256()
     for one in contents:
         digest.update(f"{one.path}\0{one.digest}\0".encode("utf-8", "surrogateescape"))
@@ -134,7 +134,7 @@ def digest_of(contents: Sequence[Content]) -> str:
 
 
 def differences(before: Sequence[Content], now: Sequence[Content]) -> list[str]:
-    """Phrases for what has changed: files added, gone, and of other content, each with the first few names."""
+    """Phrases for what has changed: files added, missing, and with other content, each with the first few names."""
     old, new = {one.path: one.digest for one in before}, {one.path: one.digest for one in now}
     gone = [path for path in old if new.get(path, ABSENT) == ABSENT and old[path] != ABSENT]
     added = [path for path in new if path not in old]
@@ -144,7 +144,7 @@ def differences(before: Sequence[Content], now: Sequence[Content]) -> list[str]:
 
 
 def changes(before: Sequence[Content], now: Sequence[Content]) -> list[str]:
-    """:func:`differences` among the files that both know."""
+    """:func:`differences` among the files that are in both."""
     here, recorded = {one.path for one in now}, {one.path for one in before}
     return differences(
         [one for one in before if one.path in here], [one for one in now if one.path in recorded]
@@ -159,20 +159,20 @@ def name_differences(before: Sequence[Content], paths: Sequence[str]) -> list[st
 
 
 def _left_aside(run: Path) -> list[Content]:
-    """The images that a run has left out, which its record of contents does not have."""
+    """The images that a run has left out, which are not in its record of contents."""
     try:
         skipped = json.loads((run / "images.json").read_bytes()).get("skipped", [])
         return [Content(str(path), "", 0, 0) for path, _ in skipped]
-    except (OSError, ValueError, TypeError, AttributeError):  # it only explains
+    except (OSError, ValueError, TypeError, AttributeError):  # this only improves an error message
         return []
 
 
 def _other_data(
     run: Path, parts: Iterable[tuple[Sequence[str], Sequence[Content]]], trained_on: str, found: str
 ) -> ConfigError:
-    """How many names are new and gone, and what to do; fingerprints where the names do not say it.
+    """An error with the number of new and missing names and advice; with fingerprints where the names are the same.
 
-    ``parts``: the names of now, and what was recorded.
+    ``parts``: the current names, and what was recorded.
     """
     new: list[str] = []
     gone: list[str] = []
@@ -189,7 +189,7 @@ def _other_data(
     first = ", ".join(
         f"first {what}: {printable(names[0])}" for what, names in firsts.items() if names
     )
-    if not new:  # nothing there is to be learned from
+    if not new:  # there is nothing new to learn from
         return ConfigError(
             f"{counted(len(gone), 'image')} that {run} was trained on {'is' if len(gone) == 1 else 'are'} gone "
             f"({first}). Restore {'it' if len(gone) == 1 else 'them'} (--data, if they have moved); to do without, "
@@ -202,7 +202,7 @@ def _other_data(
 
 
 def _afresh(run: Path) -> str:
-    """What to do with images that a run was not begun with."""
+    """Advice for images that a run was not started with."""
     if not (
         run / "backbone.safetensors"
     ).is_file():  # it is not finished, and has no weights to start from
@@ -216,7 +216,7 @@ def _first(paths: Sequence[str]) -> str:
 
 
 def write_record(path: Path, parts: Mapping[str, Sequence[Content]]) -> None:
-    """One gzipped line a file: part, digest, size, modification time, name as a JSON string; pixels where known."""
+    """Write gzipped lines, one per file: part, digest, size, modification time, name in JSON; pixels where known."""
     buffer = io.BytesIO()
     with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as packed:
         for part, contents in parts.items():
@@ -266,7 +266,7 @@ def _line(line: str) -> tuple[str, Content]:
 
 
 def require_same_names(record: Path, files: Mapping[str, ImageFiles]) -> None:
-    """ConfigError that names the first few unless the ``files`` of each part are called as a run's ``record`` says."""
+    """ConfigError that lists the first few unless the ``files`` of each part have the names in a run's ``record``."""
     recorded = read_record(record) or {}
     problems = [
         f"{part}: {one}"
@@ -286,7 +286,7 @@ def require_recorded(
 ) -> bool:
     """ConfigError that names the first few files unless the images are those of a run's ``record``.
 
-    ``files``: the collections of now by part. ``trained_on`` and ``found``: fingerprints over names, labels and split.
+    ``files``: the current collections by part. ``trained_on`` and ``found``: fingerprints over names, labels and split.
     Returns whether there was a record; runs of earlier versions have none, and only their fingerprints are compared.
     """
     recorded = read_record(record)
@@ -304,7 +304,7 @@ def require_recorded(
         raise _other_data(record.parent, compared, trained_on, found)
     problems = []
     for part, images, old in parts:
-        # whoever opens it says so
+        # opening an absent file raises its own error
         now = [one for one in read_contents(images, old) if one.digest != ABSENT]
         problems += [f"{part}: {one}" for one in changes(old, now)]
     if problems:

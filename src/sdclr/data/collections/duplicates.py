@@ -22,8 +22,8 @@ def duplicates(
 ) -> list[list[str]]:
     """Groups of two and more equal files, by path, groups and files in the order of the collection.
 
-    Only files of equal size are read. ``advance`` hears of the number of files done. Raises MissingInputError or
-    DataError for a path that is no file.
+    Only files of equal size are read. ``advance`` receives the number of files done. Raises MissingInputError or
+    DataError for a path that is not a file.
     """
     same_size = _groups(range(len(images)), partial(_size_and_box, images))
     candidates = sorted(position for group in same_size for position in group)
@@ -47,9 +47,9 @@ class Copy(NamedTuple):
 
 
 def copies_of(originals: ImageFiles, images: ImageFiles) -> list[Copy]:
-    """Which of ``images`` are copies of one of ``originals``, in their order. Only files of sizes in both are read.
+    """Which of ``images`` are copies of one of ``originals``, in their order. Reads only files of sizes in both.
 
-    What is not there or cannot be read is a copy of nothing: whoever opens it says why.
+    A file that is missing or cannot be read is not a copy of any: opening it raises the reason.
     """
     sizes = [_sizes(one) for one in (originals, images)]
     shared = set(sizes[0]) & set(sizes[1])
@@ -80,7 +80,7 @@ def _sizes(images: ImageFiles) -> dict[Hashable, list[int]]:
 
 
 def _digests(images: ImageFiles, positions: list[int]) -> dict[int, bytes]:
-    """By position, in order, of the files that can be read."""
+    """Digests by position, in order, of the files that can be read."""
     positions, digests = sorted(positions), dict[int, bytes]()
 
     def read(rows: range) -> None:
@@ -95,7 +95,7 @@ def _digests(images: ImageFiles, positions: list[int]) -> dict[int, bytes]:
 
 
 def _groups(positions: Iterable[int], key: Callable[[int], Hashable]) -> list[list[int]]:
-    """Positions with one key, where there are several, in order of their first."""
+    """Groups of two or more positions with the same key, in the order of their first."""
     groups: defaultdict[Hashable, list[int]] = defaultdict(list)
     for position in positions:
         groups[key(position)].append(position)

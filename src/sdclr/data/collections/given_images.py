@@ -1,7 +1,7 @@
-"""Images that lie in Python objects: opened one at a time, in threads, whenever they are looked at.
+"""Images in Python objects: opened one at a time, in threads, whenever they are used.
 
-N images. What is read of each once, before training, are its size and a digest of its pixels, so that a run knows
-whether it goes on with the same images.
+N images. The size of each and a digest of its pixels are read once, before training, so that a run can check whether it
+resumes with the same images.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class GivenImages(OpenedPictures):
     """Images of any size, behind a function that opens one."""
 
     open: Callable[[int], Picture]
-    """Place in what was given -> an image; called in threads."""
+    """Position in what was given -> an image; called in threads."""
     places: Positions
-    """int64 [N], into what was given."""
+    """int64 [N], positions in what was given."""
     names: tuple[str, ...]
     """[N]."""
     sizes: Positions
@@ -38,7 +38,7 @@ class GivenImages(OpenedPictures):
     labels: Positions | None
     """int64 [N], or None."""
     device: torch.device = CPU
-    """Where views, stills and crops come."""
+    """The device of views, stills and crops."""
     num_workers: int | None = None
     channels: int = 3
 
@@ -86,7 +86,7 @@ class GivenImages(OpenedPictures):
         return self, []  # each was opened when it was given
 
     def picture(self, position: int) -> Picture:
-        """One of them. DataError if it is no longer as large as it was."""
+        """One image. DataError if its size has changed."""
         picture = self.open(int(self.places[position]))
         if picture.size[::-1] != self.size(position):
             raise DataError(

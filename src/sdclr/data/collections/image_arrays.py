@@ -115,7 +115,7 @@ class ImageArrays:
 
 @dataclass(frozen=True)
 class _OpenedArrays:
-    """The same images one at a time, for what looks at each in threads."""
+    """The same images one at a time, for code that opens each in threads."""
 
     images: Tensor
     """uint8 [N, C, H, W], on the CPU."""

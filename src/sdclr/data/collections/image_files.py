@@ -1,4 +1,4 @@
-"""Images that stay on disk: files below a folder or in tar shards, decoded in threads whenever they are looked at.
+"""Images that stay on disk: files below a folder or in archives, decoded in threads whenever they are used.
 
 N images. One pass can decode all of them before training, so that no bad file ends a run; the pixels of that pass are
 not kept (:mod:`sdclr.data.collections.image_store` keeps them). :mod:`sdclr.data.views.cutting` cuts them.
@@ -44,7 +44,7 @@ HEADERS_PER_CALL = 256
 IMAGES_PER_CALL = 8
 NAMES_AT_ONCE = 65_536
 SHOWN = 5
-"""Bad files that an error shows with their causes; it counts the others."""
+"""Bad files that an error shows with their causes; it only counts the others."""
 
 
 @dataclass(frozen=True)
@@ -57,21 +57,21 @@ class ImageFiles(OpenedPictures):
     labels: Positions | None
     """int64 [N], or None."""
     device: torch.device = CPU
-    """Where views, stills and crops come."""
+    """The device of views, stills and crops."""
     exif_rotation: bool = False
-    """Whether images are turned as their EXIF tag says."""
+    """Whether images are rotated by their EXIF tag."""
     grey_bits: int = ALL_GREY_BITS
     """How many bits 16-bit greys use."""
     channels: int = 3
-    """Of every image; 3 are colours, as which greys are read, too."""
+    """Of every image; 3 are colours, to which greys are converted."""
     num_workers: int | None = None
     """Threads that read and decode; None: one for every core. Nothing but speed depends on it."""
     members: Members | None = None
-    """Where the images lie in tar shards; None for files."""
+    """Where the images are in archives; None for files."""
     boxes: Boxes | None = None
-    """What is cut out of which file, where images are boxes; ``paths`` then are their names, FILE#x,y,width,height."""
+    """Which boxes are cut out of which files, where images are boxes; ``paths`` are then FILE#x,y,width,height."""
     columns: Mapping[str, npt.NDArray[np.object_]] = field(default_factory=dict)
-    """What a table says of each besides, by column: [N] texts. Nothing here depends on it."""
+    """Further columns of a table, by name: [N] texts. Nothing here depends on them."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -110,11 +110,11 @@ class ImageFiles(OpenedPictures):
         return replace(self, labels=labels)
 
     def to(self, device: torch.device) -> ImageFiles:
-        """The same files, every one of them found and its header read; their views come on ``device``."""
+        """The same files, after finding each of them and reading its header; their views are on ``device``."""
         return replace(self, device=device).with_sizes(self.sizes)
 
     def with_sizes(self, sizes: Positions) -> ImageFiles:
-        """The same files, whose headers need not be read: int64 [N, 2], heights and widths."""
+        """The same files with known ``sizes``, int64 [N, 2], heights and widths: their headers need not be read."""
         known = replace(self)
         known.__dict__["sizes"] = sizes
         return known
@@ -128,7 +128,7 @@ class ImageFiles(OpenedPictures):
         """The files that can be decoded, and those that cannot: every file is decoded once.
 
         ``advance`` is called with the number of files done. Raises an error that counts the bad files and shows the
-        first; with ``on_error`` skip only where these are more than ``max_skipped``.
+        first; with ``on_error`` skip only where these are more than ``max_skipped`` or all files.
         """
         deep: dict[str, int] = {}  # the largest level of every image of 16 bits
 
@@ -181,14 +181,14 @@ class ImageFiles(OpenedPictures):
         return sizes
 
     def size(self, position: int) -> tuple[int, int]:
-        """(height, width) of one image, by the header of its file."""
+        """(height, width) of one image, from the header of its file."""
         height, width = read_size(
             self.file(position), exif_rotation=self.exif_rotation, channels=self.channels
         )
         return self._size_in(position, height, width)
 
     def _size_in(self, position: int, height: int, width: int) -> tuple[int, int]:
-        """Of an image whose file holds a picture of this size: that of its box, if it is one."""
+        """(height, width) of an image whose file holds a picture of this size: that of its box, if it is one."""
         if self.boxes is None:
             return height, width
         left, top, right, bottom = self._box(position, height, width)
@@ -204,7 +204,7 @@ class ImageFiles(OpenedPictures):
             ) from None
 
     def picture(self, position: int) -> Picture:
-        """One decoded image. DataError if its size is not what its header said before."""
+        """One decoded image. DataError if its size is not the one read from its header before."""
         picture, _ = self._decoded(self.file(position))
         if self.boxes is not None:
             width, height = picture.size
@@ -232,21 +232,21 @@ class ImageFiles(OpenedPictures):
             yield f"{self.channels} channels".encode()
 
     def sizes_digest(self) -> str:
-        """16 hex digits over the sizes of all files in bytes: other files under the same names have others."""
+        """16 hex digits over the sizes of all files in bytes, which differ for other files under the same names."""
         digest = hashlib.sha256()
         for position in range(len(self)):
             digest.update(f"{size_in_bytes(self.file(position))} ".encode())
         return digest.hexdigest()[:16]
 
     def file(self, position: int) -> Source:
-        """Where the image lies."""
+        """Where the image is stored."""
         path = self.paths[position]
         if self.members is not None:
             return self.members.member(self.root, position, path)
         return os.path.join(self.root, path if self.boxes is None else self.boxes.files[position])
 
     def box(self, position: int) -> tuple[float, ...] | None:
-        """What is cut out of the file: equal for equal boxes; None for the whole picture."""
+        """The key of the box that is cut out of the file, equal for equal boxes; None for the whole picture."""
         return None if self.boxes is None else self.boxes.key(position)
 
     def _decoded(self, file: Source) -> tuple[Picture, int | None]:
@@ -284,7 +284,7 @@ class ImageFiles(OpenedPictures):
     def _summary(
         self, failures: dict[int, SdclrError], cure: str, *, of_headers: bool = False
     ) -> SdclrError:
-        """``of_headers``: nothing else was read, and what lies behind a sound header may be bad, too."""
+        """``of_headers``: nothing else was read, and the data after a sound header may be bad, too."""
         errors = list(failures.values())
         kind = (
             MissingInputError

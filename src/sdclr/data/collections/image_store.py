@@ -5,9 +5,9 @@ N images. A store is a folder with two files:
     pixels.bin       the pixels [height, width, 3] uint8 of one image after another, nothing between them
     manifest.json    their shapes and checksums, and what they were decoded from and how
 
-It is built in FOLDER.partial, which is renamed when it is whole: a folder of the right name is a finished store. Beside
-the pixels of an unfinished one lies a journal of what was written and synced, so that a killed build goes on. Labels
-and names are not in a store: they come from the images it is opened for.
+It is built in FOLDER.partial, which is renamed when it is complete: a folder of the right name is a finished store.
+Next to the pixels of an unfinished one is a journal of what was written and synced, so that a killed build resumes.
+Labels and names are not in a store: they come from the images it is opened for.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ from sdclr.storage.durable_files import storage_errors, sync_folder, write_atomi
 VERSION = 1
 MANIFEST = "manifest.json"
 LARGEST_SHARE_OF_DEVICE = 0.4
-"""Of the free memory there: the training step needs the rest."""
+"""Of the free memory on the device: the training step needs the rest."""
 LARGEST_SHARE_OF_MEMORY = 0.5
-"""Of the free memory: pinned pages cannot be given to anybody else."""
+"""Of the free memory: pinned pages are not available to other processes."""
 COPIED_AT_ONCE = 1 << 28
 """Bytes."""
 
 
 class StoredPicture(NamedTuple):
-    """The pixels of one image, where they lie in the store."""
+    """The pixels of one image, inside the store."""
 
     whole: Bytes
     """[H, W, 3]."""
@@ -72,17 +72,17 @@ class StoredPicture(NamedTuple):
         return self.whole.shape[1], self.whole.shape[0]
 
     def pixels(self, left: int, top: int, right: int, bottom: int) -> Bytes:
-        """[bottom - top, right - left, 3] of a box that lies inside the image, without a copy."""
+        """[bottom - top, right - left, 3] of a box inside the image, without a copy."""
         return self.whole[top:bottom, left:right]
 
 
 @dataclass(frozen=True)
 class DecodedStore(OpenedPictures):
-    """Images whose decoded pixels lie in a store; everything cut out of them is that of their files, to the bit."""
+    """Images with decoded pixels in a store; what the CPU cuts out of them equals that of their files, to the bit."""
 
     folder: Path
     files: ImageFiles
-    """Whose pixels these are: their names and labels."""
+    """The files whose pixels these are, with their names and labels."""
     pixels: Bytes
     """All bytes of the store, mapped read-only."""
     starts: Positions
@@ -92,9 +92,9 @@ class DecodedStore(OpenedPictures):
     checksums: Positions
     """int64 [N], CRC-32 of the bytes of each image."""
     device: torch.device
-    """Where views, stills and crops come."""
+    """The device of views, stills and crops."""
     placement: Placement = "auto"
-    """Where the pixels are to lie for training; auto: where they fit."""
+    """Where the pixels are placed for training; auto: where they fit."""
     resident: ResidentPixels | None = None
     """The pixels on the device or in pinned memory; None: mapped, and views are cut by threads."""
 
@@ -137,9 +137,9 @@ class DecodedStore(OpenedPictures):
         return replace(self, files=self.files.with_labels(labels))
 
     def to(self, device: torch.device) -> DecodedStore:
-        """The same images, whose views come on ``device``; on a CUDA device the pixels are placed in its reach.
+        """The same images, with views on ``device``; for a CUDA device the pixels are moved by ``placement``.
 
-        Raises ConfigError for a ``placement`` that this device does not have.
+        Raises ConfigError for a ``placement`` that this device does not support.
         """
         place = choose_placement(self.placement, len(self.pixels), device)
         if place == "mapped":
@@ -157,7 +157,7 @@ class DecodedStore(OpenedPictures):
         return replace(self, device=device, resident=resident)
 
     def describe(self) -> str:
-        """How much there is, and where it lies."""
+        """The size of the pixels, and where they are."""
         size = f"{len(self.pixels) / 1e9:.2f} GB of decoded pixels"
         if self.resident is None:
             return f"{size}, mapped from {printable(self.folder)}"
@@ -166,9 +166,9 @@ class DecodedStore(OpenedPictures):
     def verified(
         self, on_error: OnError, advance: Callable[[int], None], max_skipped: MaxSkipped = 0.01
     ) -> tuple[DecodedStore, list[BadFile]]:
-        """The store itself, once every byte was read and fits its checksum.
+        """The store itself, after every byte was read and matches its checksum.
 
-        Raises DataError otherwise, whatever ``on_error`` says: a damaged store is built again, not left out.
+        Raises DataError otherwise, whatever ``on_error`` is: a damaged store is built again, not left out.
         """
         damaged = find_damage(
             self.pixels,
@@ -201,13 +201,13 @@ class DecodedStore(OpenedPictures):
         return super().views(batches, spec, seed=seed, epoch=epoch)
 
     def content(self) -> Iterator[bytes | memoryview]:
-        """Those of the files: where the pixels come from does not matter."""
+        """The content of the files: where the pixels come from does not matter."""
         return self.files.content()
 
 
 def choose_placement(wanted: Placement, num_bytes: int, device: torch.device) -> Placement:
-    """Where ``num_bytes`` of pixels go: to the device if they take 40 % of what is free there, else to pinned memory
-    if they take half of that, else they stay mapped. Without a CUDA device they stay mapped.
+    """Where ``num_bytes`` of pixels go: to the device if they take up to 40 % of what is free there, else to pinned
+    memory if they take up to half of what is free, else they stay mapped. Without a CUDA device they stay mapped.
 
     Raises ConfigError where ``wanted`` needs a CUDA device and there is none.
     """
@@ -229,15 +229,15 @@ def choose_placement(wanted: Placement, num_bytes: int, device: torch.device) ->
 
 
 def open_store(folder: Path | str, images: ImageFiles) -> DecodedStore:
-    """The finished store in ``folder``, for the images it was built from. Asks for the state of every image file.
+    """The finished store in ``folder``, for the images it was built from. Checks the state of every image file.
 
     Raises MissingInputError where there is no finished store, and DataError for one that is damaged or was built from
-    other images: other names, sizes, times of change, or another ``exif_rotation``.
+    other images: other names, sizes, times of change, or another ``exif_rotation`` or ``grey_bits``.
     """
     folder = Path(folder)
     manifest = _read_manifest(folder)
     expected = _facts(images)
-    # earlier stores do not say
+    # earlier stores do not record it
     same_bits = manifest.get("grey_bits", ALL_GREY_BITS) == images.grey_bits
     if same_bits and manifest.items() >= expected.items():
         return _mapped(folder, manifest, images)
@@ -255,9 +255,9 @@ def open_store(folder: Path | str, images: ImageFiles) -> DecodedStore:
 def build_store(
     images: ImageFiles, folder: Path | str, advance: Callable[[int], None] = lambda done: None
 ) -> DecodedStore:
-    """Decode ``images`` into a store, going on where a build was killed; a finished one is opened.
+    """Decode ``images`` into a store, resuming a build that was killed; a finished one is opened.
 
-    ``advance`` hears of the number of images done. Raises DataError for an image that cannot be decoded or a finished
+    ``advance`` receives the number of images done. Raises DataError for an image that cannot be decoded or a finished
     store of other images, StorageError when the disk is too small, and RunFolderError when it may not be written.
     """
     folder = Path(folder)
@@ -290,14 +290,14 @@ def build_store(
             sync_folder(folder.parent)
             for name in (JOURNAL, IDENTITY):
                 (folder / name).unlink()
-    return open_store(folder, images)  # asks the files again: they may have changed meanwhile
+    return open_store(folder, images)  # checks the files again: they may have changed meanwhile
 
 
 # ---- what a store was made from
 
 
 def _facts(images: ImageFiles) -> dict[str, Any]:
-    """What must be equal for a store to be the images'."""
+    """The facts that must be equal for a store to belong to the images."""
     digest = hashlib.sha256()
     for position, path in enumerate(images.paths):
         state = state_of(images.file(position))

@@ -1,6 +1,6 @@
-"""What a collection of images can do for a job, whether it lies in memory or on disk.
+"""What a collection of images can do for a job, whether it is in memory or on disk.
 
-N images, B images a batch, C channels, S side of a view in pixels.
+N images, B images per batch, C channels, S side of a view in pixels.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ MaxSkipped = int | float
 
 
 MOST_SKIPPED = 0.01
-"""Share of a collection's files that may be left out where nothing else is said."""
+"""Share of a collection's files that may be left out by default."""
 
 
 def allowed_to_skip(max_skipped: MaxSkipped, num_images: int) -> int:
-    """Files of a collection that may be left out. A share lets at least one pass, or small folders could skip none."""
+    """How many files may be left out. A share allows at least one, or small folders could skip none."""
     if isinstance(max_skipped, int) or max_skipped == 0:
         return int(max_skipped)
     return max(int(max_skipped * num_images), 1)
@@ -64,7 +64,7 @@ class Images(Protocol):
 
     @property
     def names(self) -> Sequence[str]:
-        """[N]: paths below the root of the collection, with / between folders; of images in memory their positions."""
+        """[N]: paths below the root of the collection, with / between folders; positions for images in memory."""
 
     @property
     def channels(self) -> int:
@@ -76,16 +76,16 @@ class Images(Protocol):
 
     @property
     def cut_on_device(self) -> bool:
-        """Whether views are cut by the device, whose rounding is its own."""
+        """Whether views are cut by the device, whose rounding differs."""
 
     def describe(self) -> str | None:
-        """A line for the person who starts a run: where the pixels lie. None where there is nothing to say."""
+        """A line to display when a run starts: where the pixels are. None where there is nothing to display."""
 
     def size(self, position: int) -> tuple[int, int]:
-        """Height and width of one image in pixels. Raises DataError for a file that does not tell."""
+        """Height and width of one image in pixels. Raises DataError for a file whose size cannot be read."""
 
     def decoded_bytes(self) -> int:
-        """Of all images with 8 bits a channel."""
+        """The bytes of all images with 8 bits per channel."""
 
     def __len__(self) -> int: ...
 
@@ -96,15 +96,15 @@ class Images(Protocol):
         """The same images with other labels, int64 [N], or with none."""
 
     def to(self, device: torch.device) -> Self:
-        """The same images, whose views come on ``device``; images on disk are looked for, all of them, before that.
+        """The same images, with views on ``device``; of images on disk, all files are found and their headers read.
 
-        Raises MissingInputError or DataError when files are absent or are no images.
+        Raises MissingInputError or DataError when files are missing or are not images.
         """
 
     def verified(
         self, on_error: OnError, advance: Callable[[int], None], max_skipped: MaxSkipped = 0.01
     ) -> tuple[Self, list[BadFile]]:
-        """The images that can be used, and those that cannot; of images on disk, every one is decoded once.
+        """The images that can be used, and those that cannot; images on disk are all decoded once.
 
         ``advance`` is called with the number of images done. Raises MissingInputError or DataError for bad images; with
         ``on_error`` skip only for more than ``max_skipped``.
@@ -115,7 +115,7 @@ class Images(Protocol):
     ) -> Iterator[Views]:
         """Two random views of every image: what pre-training sees. A batch is positions, or draws of epoch_draws.
 
-        With ``spec.single`` one, as ``a``; ``b`` is empty.
+        With ``spec.single``, one view, as ``a``; ``b`` is empty.
         """
 
     def stills(self, size: int) -> Iterator[Tensor]:
@@ -135,7 +135,7 @@ class Images(Protocol):
         """Randomly cropped images, uint8 [B, C, S, S]: what the paper's linear probe trains on."""
 
     def content(self) -> Iterator[bytes | memoryview]:
-        """Bytes that change when an image or a label does, for fingerprints; of images on disk, when a name does."""
+        """Bytes for fingerprints: they change with an image or a label; for images on disk, with a name or a label."""
 
 
 @dataclass(frozen=True)
@@ -146,8 +146,8 @@ class LabelledImages:
     test: Images | None
     class_names: list[str]
     split: Split | None = None
-    """Where the lists that name the images also split them."""
+    """Set where the lists that name the images also split them."""
     validation: Positions | None = None
-    """Which of the pool are held out for validation, where its folders say it."""
+    """Positions in the pool that are held out for validation, where its folders define them."""
     remarks: tuple[str, ...] = ()
-    """What a reader should know of how the images were found: files that were left out, and why."""
+    """What a reader should know about how the images were found: files that were left out, and why."""

@@ -1,4 +1,4 @@
-"""Images that are members of archives: where each one lies in which file."""
+"""Images that are members of archives: where each one is, in which file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sdclr.data.splits import Positions
 
 @dataclass(frozen=True)
 class Members:
-    """Where N images lie in S shards."""
+    """Where N images are in S shards."""
 
     shards: tuple[str, ...]
     """[S], below the root of the collection."""
@@ -25,9 +25,9 @@ class Members:
     start: Positions
     """int64 [N], the first byte there."""
     size: npt.NDArray[np.integer]
-    """[N], in bytes; of packed ones when they are unpacked."""
+    """[N], in bytes; for packed members, the unpacked size."""
     packed: Positions | None = None
-    """int64 [N], the bytes that each takes where it is packed (deflate), -1 where it is not; None: none is."""
+    """int64 [N], the packed size in bytes of each that is packed (deflate), -1 for the others; None: none is packed."""
     versions: tuple[Version, ...] | None = None
     """[S], the state in which each was found, where they are at addresses."""
     states: tuple[FileState, ...] | None = None

@@ -1,4 +1,4 @@
-"""What collections share whose pictures are opened one at a time: views, stills and crops are cut in threads."""
+"""Common code of collections whose pictures are opened one at a time: views, stills and crops are cut in threads."""
 
 from __future__ import annotations
 

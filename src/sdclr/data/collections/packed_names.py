@@ -1,6 +1,6 @@
-"""The names of very many images in a few arrays: a Python text costs five times its letters, and an object each.
+"""The names of very many images in a few arrays: a Python string takes five times its letters, and an object each.
 
-N names. What is asked for becomes a text when it is asked for.
+N names. A name becomes a string only when it is accessed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _AT_ONCE = 65_536
 
 
 class PackedNames(Sequence[str]):
-    """N names, each a beginning that many share and an end of its own; equal to a list or tuple of the same texts.
+    """N names, each with a shared beginning and an end of its own; equal to a list or tuple of the same strings.
 
     >>> names = PackedNames.of(["a.tar/", "b.tar/"], np.array([0, 1, 1]), ["1.jpg", "2.jpg", "3.jpg"])
     >>> names[1], len(names), names.at(np.array([2, 0])) == ["b.tar/3.jpg", "a.tar/1.jpg"]
@@ -32,7 +32,7 @@ class PackedNames(Sequence[str]):
         starts: npt.NDArray[np.integer],
         lengths: npt.NDArray[np.integer],
     ) -> None:
-        """``which`` [N]: the beginning of each; ``starts`` and ``lengths`` [N]: where in ``letters`` its end lies."""
+        """``which`` [N]: the beginning of each; ``starts`` and ``lengths`` [N]: where its end is in ``letters``."""
         self._beginnings, self._which = beginnings, which
         self._letters, self._starts, self._lengths = letters, starts, lengths
 
@@ -40,7 +40,7 @@ class PackedNames(Sequence[str]):
     def of(
         cls, beginnings: Sequence[str], which: npt.NDArray[np.integer], ends: Iterable[str]
     ) -> PackedNames:
-        """From texts."""
+        """From strings."""
         letters, lengths = packed(ends)
         return cls(beginnings, which, letters, starts_of(lengths), lengths)
 
@@ -90,19 +90,19 @@ class PackedNames(Sequence[str]):
 
 
 def packed(texts: Iterable[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
-    """All letters one after the other in UTF-8, and the bytes of each text."""
+    """All letters one after the other in UTF-8, and the number of bytes of each text."""
     raw = [text.encode("utf-8", "surrogateescape") for text in texts]
     lengths = np.fromiter(map(len, raw), np.int32, len(raw))
     return np.frombuffer(b"".join(raw), np.uint8), lengths
 
 
 def starts_of(lengths: npt.NDArray[np.integer]) -> Positions:
-    """The first byte of each of some texts that were packed, int64."""
+    """The first byte of each packed text, int64, from the number of bytes of each."""
     return np.cumsum(lengths, dtype=np.int64) - lengths
 
 
 def names_at(names: Sequence[str], positions: Positions) -> Sequence[str]:
-    """Those at these positions, packed where they are."""
+    """The names at these positions, packed where ``names`` are."""
     if isinstance(names, PackedNames):
         return names.at(positions)
     return tuple(names[position] for position in positions.tolist())

@@ -1,6 +1,6 @@
-"""The bytes of a store of decoded images: where each image lies, checksums, and a build that survives being killed.
+"""The bytes of a store of decoded images: where each image is, checksums, and a build that survives being killed.
 
-N images. What the store means, and when it may be used, is said in :mod:`sdclr.data.collections.image_store`.
+N images. What the store means, and when it may be used, is described in :mod:`sdclr.data.collections.image_store`.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ FORMAT = "decoded images of sdclr"
 PIXELS = "pixels.bin"
 JOURNAL = "journal.jsonl"
 IDENTITY = "identity.json"
-"""Of an unfinished store: by it the folder is known for ours."""
+"""A file of an unfinished store that marks the folder as ours."""
 IMAGES_PER_ENTRY = 128
-"""Of the journal: about what a killed build loses."""
+"""Of the journal: about as many as a killed build loses."""
 IMAGES_PER_CALL = 16
 
 
@@ -44,7 +44,7 @@ def layout(sizes: Positions) -> tuple[Positions, int]:
 
 
 def map_bytes(file: Path) -> Bytes:
-    """A file as read-only memory: what is not looked at is not read."""
+    """A file as read-only memory: bytes that are not accessed are not read."""
     return np.asarray(np.memmap(file, np.uint8, "r"))
 
 
@@ -57,7 +57,7 @@ def find_damage(
     *,
     num_workers: int | None,
 ) -> list[int]:
-    """The images, in order, whose bytes do not fit their checksums (CRC-32); all bytes are read."""
+    """The images, in order, whose bytes do not match their checksums (CRC-32); all bytes are read."""
     ends = starts + sizes.prod(axis=1) * 3
     damaged: list[int] = []
 
@@ -77,8 +77,8 @@ def write_pixels(
 ) -> Positions:
     """Decode every image into the folder's pixel file; returns the checksums, int64 [N].
 
-    What a killed build of the same images (equal ``facts``) left whole is kept. A journal holds the checksums of all
-    images that were written and synced: what it does not name is decoded again.
+    Intact images of a killed build of the same images (equal ``facts``) are kept. A journal holds the checksums of all
+    images that were written and synced; the others are decoded again.
     """
     starts, num_bytes = layout(images.sizes)
     checksums = np.zeros(len(images), np.int64)
@@ -108,7 +108,7 @@ def write_pixels(
 def _decode_calls(
     images: ImageFiles, descriptor: int, starts: Positions, checksums: Positions, first: int
 ) -> Iterator[tuple[range, list[Callable[[], object]]]]:
-    """The images of one entry of the journal after another, one call an image."""
+    """The images of each entry of the journal in turn, one call per image."""
 
     def decode(position: int) -> None:
         content = np.ascontiguousarray(whole(images.picture(position))).reshape(-1).data
@@ -123,7 +123,7 @@ def _decode_calls(
 def _written_before(
     folder: Path, facts: dict[str, Any], starts: Positions, images: ImageFiles
 ) -> Positions:
-    """Checksums of the images, from the first on, that a killed build of the same images wrote and that are whole."""
+    """Checksums of the images, from the first on, that a killed build of the same images wrote and that are intact."""
     nothing = np.zeros(0, np.int64)
     try:
         # whole lines only
@@ -139,7 +139,7 @@ def _written_before(
         ValueError,
         TypeError,
     ):
-        # no such file, an empty one, no journal of ours
+        # no such file, an empty one, or not our journal
         return nothing
     checksums = checksums[: len(images)]
     starts, sizes = starts[: len(checksums)], images.sizes[: len(checksums)]
@@ -159,7 +159,7 @@ def _require_space(folder: Path, num_bytes: int) -> None:
 
 
 def require_ours(folder: Path) -> None:
-    """DataError unless an earlier build has made this unfinished store: by its identity, or as it is empty."""
+    """DataError unless an earlier build made this unfinished store, as its identity shows, or the folder is empty."""
     if not os.path.lexists(folder):
         return
     ours = folder.is_dir() and not folder.is_symlink()
@@ -173,7 +173,7 @@ def require_ours(folder: Path) -> None:
 
 
 def _begun_by_us(folder: Path) -> bool:
-    for name in (IDENTITY, JOURNAL):  # the journal, as versions without an identity left it
+    for name in (IDENTITY, JOURNAL):  # the journal, for versions that wrote no identity
         with (
             contextlib.suppress(OSError, ValueError, RecursionError),
             (folder / name).open("rb") as file,
@@ -189,7 +189,7 @@ _LONGEST_HEADER = 4096
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Nobody else builds in this folder; DataError if somebody does."""
+    """Lock this folder against other builds; DataError if another process is building in it."""
     lock = Lock(
         folder.with_name(f".{folder.name[:50]}.lock"),
         f"the store {printable(folder)}",

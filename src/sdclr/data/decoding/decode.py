@@ -1,10 +1,10 @@
-"""Open one image file, with Pillow alone: header first, then pixels, and an error that names the file and the cause.
+"""Open one image file with Pillow: header first, then pixels, and an error that names the file and the cause.
 
-What every file becomes: 8-bit RGB of its first frame, or where another number of channels is asked for, those. Alpha
-is dropped, as the reference drops it; 16-bit greys are scaled (Pillow's own conversion turns them white), from as many
-bits as it is said that they use; 32-bit integer and float greys have no agreed range and are refused. Of 16-bit colours
-Pillow keeps the upper 8 bits.
-A file that is cut off is an error, never filled up with grey. Does not resize, crop or batch.
+Every file becomes 8-bit RGB of its first frame, or other channels where another number is requested. Alpha is dropped,
+as in the reference; 16-bit greys are scaled (Pillow's own conversion turns them white) from the number of bits that
+they are declared to use; 32-bit integer and float greys have no agreed range and are refused. Of 16-bit colours Pillow
+keeps the upper 8 bits.
+A truncated file is an error, never filled up with grey. Does not resize, crop or batch.
 """
 
 from __future__ import annotations
@@ -78,25 +78,25 @@ FORMATS = tuple(
     if name in Image.OPEN
 )
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"heif")
-"""What HEIC and HEIF files, a phone's photographs, say that they are; some of them are called .jpg."""
+"""The brands in HEIC and HEIF files, photographs from phones; some of these files are called .jpg."""
 READS_HEIF = importlib.util.find_spec("pillow_heif") is not None
 """Whether the extra heif is installed; it is imported for the first such file."""
 NPY_SUFFIX = ".npy"
-"""Files that hold an array of NumPy's, one image each."""
+"""Files that hold a NumPy array, one image each."""
 TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 ALL_GREY_BITS = 16
-"""What 16-bit greys use where nothing else is said."""
+"""The bits that 16-bit greys use by default."""
 LEVELS_USED = "sdclr largest level"
 """In the info of an image that came from 16 bits: its largest level, of 0 .. 65,535, before any scaling."""
 MAX_PIXELS = 89_478_485
 """Pillow's own limit. Above it Pillow's crop would warn, through a setting of the whole process."""
 _ORIENTATION = 0x0112
 _QUARTER_TURNS = (5, 6, 7, 8)
-"""The values of EXIF's orientation that exchange height and width."""
+"""The values of EXIF's orientation that swap height and width."""
 
 
 class FileState(NamedTuple):
-    """What tells that a file is still the same, without reading it."""
+    """What identifies an unchanged file without reading it."""
 
     size: int
     """In bytes."""
@@ -116,9 +116,9 @@ class Member(NamedTuple):
     size: int
     """In bytes."""
     name: str
-    """Its own, inside of ``file``."""
+    """Its own name, inside ``file``."""
     packed: int | None = None
-    """How many bytes it takes there, if it is packed (deflate)."""
+    """Its packed size in bytes, if it is packed (deflate)."""
     version: Version | None = None
     """Where ``file`` is an address, the state in which the member was found."""
     state: FileState | None = None
@@ -126,11 +126,11 @@ class Member(NamedTuple):
 
 
 Source = Path | str | Member
-"""Where the bytes of an image file lie."""
+"""Where the bytes of an image file are."""
 
 
 class OutOfRangeError(ValueError):
-    """A level that more bits are needed for than it was said that images use."""
+    """A level that needs more bits than images are declared to use."""
 
 
 def open_image(
@@ -142,8 +142,8 @@ def open_image(
 ) -> Image.Image:
     """The first frame of an image file, in mode RGB.
 
-    ``exif_rotation`` turns the image as its EXIF tag says; the reference does not. ``grey_bits``: how many bits 16-bit
-    greys use, 12 for the data of many cameras and microscopes; white is the largest level of so many. Raises
+    ``exif_rotation`` rotates the image by its EXIF tag; the reference does not. ``grey_bits``: how many bits 16-bit
+    greys use, 12 for the data of many cameras and microscopes; white is the largest level of that many. Raises
     MissingInputError for an absent file, and DataError for one of another format, of more than ``max_pixels``, or
     damaged.
     """
@@ -154,7 +154,7 @@ def open_image(
         is_deep_colour = _is_deep_colour(image)
         image.load()
         pixels = to_rgb(ImageOps.exif_transpose(image) if exif_rotation else image, grey_bits)
-        if is_deep_colour:  # as it was before Pillow kept the upper byte
+        if is_deep_colour:  # the level before Pillow kept only the upper byte
             pixels.info[LEVELS_USED] = 257 * max(int(high) for _, high in pixels.getextrema())  # type: ignore[misc]
         return pixels
 
@@ -167,9 +167,9 @@ def open_picture(
     exif_rotation: bool = False,
     grey_bits: int = ALL_GREY_BITS,
 ) -> tuple[Picture, int | None]:
-    """An image file with so many channels, and its largest level if it came with 16 bits.
+    """An image file with ``channels`` channels, and its largest level if it has 16 bits.
 
-    Three channels are those of :func:`open_image`. Others are what :func:`~sdclr.planes.levels_of_picture` makes of the
+    Three channels are those of :func:`open_image`. Others are made by :func:`~sdclr.planes.levels_of_picture` from the
     file; ``.npy`` files hold one image each, of any number of channels. Raises as :func:`open_image` does, and
     DataError for a file with another number of channels.
     """
@@ -201,14 +201,14 @@ def open_picture(
 
 
 def is_npy(source: Source) -> bool:
-    """Whether a file is an array of NumPy's, by its name."""
+    """Whether a file is a NumPy array, by its name."""
     name = source.name if isinstance(source, Member) else os.fspath(source)
     return name.lower().endswith(NPY_SUFFIX)
 
 
 @contextlib.contextmanager
 def _npy(source: Source) -> Iterator[tuple[BinaryIO, int]]:
-    """An open .npy file and its size; whatever goes wrong until the end of the block names it."""
+    """An open .npy file and its size; errors until the end of the block name the file."""
     size = size_in_bytes(source)
     with _errors_that_name(source), open_bytes(source) as file:
         if size > LARGEST_FILE:
@@ -233,7 +233,7 @@ def read_size(
             _check_size(width, height, max_pixels)
             return height, width
     with _opened(source, max_pixels, head=True) as image:
-        # Pillow turns a TIFF by itself, and its header gives the size after that
+        # Pillow rotates a TIFF by itself, and reports the size after that
         turned = (
             exif_rotation
             and image.format != "TIFF"
@@ -249,9 +249,9 @@ def is_deep_grey(source: Source) -> bool:
 
 
 def require_file(source: Source) -> os.stat_result:
-    """The state of a regular file, links followed, without opening it: to open a pipe or a device may block for ever.
+    """The state of a regular file, links followed, without opening it: opening a pipe or a device may block for ever.
 
-    Of a member, that of the file it is a part of. Raises MissingInputError for an absent file and DataError for a
+    For a member, that of the file it is a part of. Raises MissingInputError for an absent file and DataError for a
     folder or a special file.
     """
     path = source.file if isinstance(source, Member) else source
@@ -267,9 +267,9 @@ def require_file(source: Source) -> os.stat_result:
 
 
 def state_of(source: Source) -> FileState:
-    """Of a file; of a member, that of the file it is a part of. Raises as :func:`require_file` does.
+    """The state of a file; for a member, that of the file it is a part of. Raises as :func:`require_file` does.
 
-    Of a member at an address, the state in which it was found: nobody is asked.
+    For a member at an address, the state in which it was found: no request is made.
     """
     if isinstance(source, Member) and source.version is not None:
         return FileState(source.version.size, source.version.number)
@@ -277,7 +277,7 @@ def state_of(source: Source) -> FileState:
 
 
 def size_in_bytes(source: Source) -> int:
-    """Of an image file, without opening it."""
+    """The size of an image file, without opening it."""
     return source.size if isinstance(source, Member) else state_of(source).size
 
 
@@ -287,7 +287,7 @@ def open_bytes(source: Source, *, head: bool = False) -> Iterator[io.BufferedRea
 
     Raises ChangedDataError for a member of a file that was written or replaced since its members were listed.
 
-    ``head``: perhaps its header alone will be read, which is worth knowing where it lies on another machine.
+    ``head``: only its header may be read; a file on another machine is then read in part first.
     """
     if isinstance(source, Member) and source.version is not None:
         member = RemoteMember(source.file, source.version, source.start, source.size, head=head)
@@ -313,7 +313,7 @@ def open_bytes(source: Source, *, head: bool = False) -> Iterator[io.BufferedRea
 
 
 LARGEST_UNPACKED = 1 << 28
-"""Bytes of a packed member, which is unpacked into memory; photographs have a tenth of it."""
+"""Bytes of a packed member, which is unpacked into memory; photographs take a tenth of that."""
 
 
 def _unpacked(member: Member, descriptor: int) -> bytes:
@@ -353,7 +353,7 @@ class _Part(VirtualFile):
 
 
 def printable(source: Source | Place) -> str:
-    """A name for a message: as it is, or in quotes with escapes if it holds line breaks or bytes that are no text."""
+    """A name for a message: as it is, or in quotes with escapes if it has line breaks or undecodable bytes."""
     text = f"{source.file}: {source.name}" if isinstance(source, Member) else os.fspath(source)
     return text if text.isprintable() else repr(text)
 
@@ -362,7 +362,7 @@ def printable(source: Source | Place) -> str:
 def _opened(
     source: Source, max_pixels: int, *, head: bool = False
 ) -> Iterator[ImageFile.ImageFile]:
-    """An image whose header was read and found sound; whatever goes wrong until the end of the block names the file."""
+    """An image whose header was read and checked; errors until the end of the block name the file."""
     state = state_of(source)
     size = source.size if isinstance(source, Member) else state.size
     with _errors_that_name(source), open_bytes(source, head=head) as file:
@@ -400,9 +400,7 @@ def _errors_that_name(source: Source) -> Iterator[None]:
         ) from None
     except (OutOfRangeError, ChannelsError) as error:
         raise DataError(f"image {printable(source)} {error}") from None
-    except (
-        Exception
-    ) as error:  # Pillow's parsers raise whatever a damaged file makes them trip over
+    except Exception as error:  # Pillow's parsers raise errors of any kind for damaged files
         cause = str(error) or type(error).__name__
         raise DataError(
             f"image {printable(source)} is damaged: {cause}. Replace it, or take it off its list."
@@ -419,7 +417,9 @@ def _read_header(file: BinaryIO, source: Source) -> ImageFile.ImageFile:
     prefix = prefix[:16]
     for name in FORMATS:
         factory, accept = Image.OPEN[name]
-        if accept is None or accept(prefix) is not True:  # a string says why this Pillow cannot
+        if (
+            accept is None or accept(prefix) is not True
+        ):  # a string is the reason why this Pillow cannot
             continue
         file.seek(0)
         # Pillow's "not mine after all"
@@ -460,7 +460,7 @@ def _open_heif(file: BinaryIO, name: str) -> ImageFile.ImageFile:
 
 def _try(source: Source, kind: str) -> None:
     if isinstance(source, Member) and source.version is not None:
-        # the process that tries it reads files alone
+        # the process that tries it only reads files
         with tempfile.NamedTemporaryFile() as copy, open_bytes(source) as file:
             shutil.copyfileobj(file, copy)
             copy.flush()
@@ -473,10 +473,10 @@ def _try(source: Source, kind: str) -> None:
 
 
 def bits_used(levels: Sequence[int]) -> int:
-    """How many bits some images of 16 bits use together, by their largest levels: 8, 10, 12, 14 or 16.
+    """How many bits a set of 16-bit images uses, from their largest levels: 8, 10, 12, 14 or 16.
 
-    14 and fewer mean that even the brightest of all is darker than a quarter of white: nobody's photographs are, so the
-    data have fewer bits than their files. An image alone may be dark, so that one image decides nothing.
+    14 or fewer mean that even the brightest image stays below a quarter of white, which a set of photographs never
+    does, so the data have fewer bits than their files. A single image may be dark, so one image decides nothing.
     """
     return bits_for(max(levels))
 
@@ -514,5 +514,5 @@ def to_rgb(image: Image.Image, grey_bits: int = ALL_GREY_BITS) -> Image.Image:
         return grey
     if image.mode in DEEPEST_GREYS:
         raise no_agreed_range(image.mode)
-    image.info.pop("transparency", None)  # to be dropped; Pillow would warn that it cannot keep it
+    image.info.pop("transparency", None)  # dropped, as Pillow would warn that it cannot keep it
     return image.convert("RGB")

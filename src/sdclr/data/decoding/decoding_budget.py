@@ -1,8 +1,8 @@
-"""What decoding one image file may cost, judged by its header; what may cost much is tried in a process first.
+"""What decoding one image file may cost, judged by its header; costly files are tried in a process first.
 
-A small file can ask for gigabytes and minutes: a canvas of 90 million pixels in 90 bytes, a JPEG of a thousand scans,
+A small file can need gigabytes and minutes: a canvas of 90 million pixels in 90 bytes, a JPEG of a thousand scans,
 numbers written as text. Most files are ordinary and judged in microseconds. The others are decoded once by
-:mod:`sdclr.data.decoding.trial_decoding`, which is stopped when it takes too long or too much.
+:mod:`sdclr.data.decoding.trial_decoding`, which is stopped when it takes too much time or memory.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ PATIENCE_SECONDS = 120
 """How long a trial may take on a busy machine before it counts as hanging; it has its own limit of processor time."""
 
 MANY_PIXELS = 20_000_000
-"""Above it, formats that hold several copies of their canvas are tried first."""
+"""Above it, formats that need several copies of their canvas are tried first."""
 MANY_HEIF_PIXELS = 50_000_000
 """Above it HEIC and HEIF are tried first; phones take photographs of 12, 24 and 48 million."""
 MANY_RUNS = 1_000_000
 """Pixels above which run lengths, which Pillow decodes in Python, are tried first."""
 LONG_TEXT = 1 << 20
-"""Bytes above which numbers written as text are tried first: their comments cost time by the square."""
+"""Bytes above which numbers written as text are tried first: their comments cost quadratic time."""
 MANY_TILES = 4_000
 MANY_SCANNED_PIXELS = 300_000_000
 """Pixels times scans of a progressive JPEG."""
@@ -40,20 +40,20 @@ MEMORY_EXIT = 3
 TIME_SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGXCPU", "SIGKILL") if hasattr(signal, name)
 )
-"""What ends a trial that reached its limit of processor time, softly and hard."""
+"""The signals that end a trial at its soft and hard limit of processor time."""
 _PPM_HEADER = re.compile(rb"P[0-9A-Za-z]{1,5}(?:(?:\s|#[^\r\n]*[\r\n])+[-+.0-9]+){2,3}")
 _PPM_HEADER_BYTES = 4_096
 
 
 class TooCostlyError(ValueError):
-    """An image that is not known to be damaged, and not to be decoded either."""
+    """An image that may be intact, but must not be decoded."""
 
 
 _passed: set[tuple[object, ...]] = set()
 
 
 def refuse_costly_header(prefix: bytes) -> None:
-    """ValueError for a file whose header alone, of whose first bytes this is ``prefix``, costs too much to read."""
+    """ValueError for a file whose header alone costs too much to read; ``prefix`` is its first bytes."""
     if (
         prefix[:1] == b"P"
         and prefix[1:2] in b"123456"
@@ -72,7 +72,7 @@ def has_large_canvas(prefix: bytes) -> bool:
 
 
 def webp_canvas(prefix: bytes) -> tuple[int, int] | None:
-    """(width, height) that the header of a WebP file claims; None for what is none or claims nothing there."""
+    """(width, height) that the header of a WebP file claims; None for other files and where it claims none."""
     if prefix[:4] != b"RIFF" or prefix[8:12] != b"WEBP" or len(prefix) < 30:
         return None
     kind = prefix[12:16]
@@ -91,7 +91,7 @@ def webp_canvas(prefix: bytes) -> tuple[int, int] | None:
 
 
 def is_costly(image: Image.Image, file: IO[bytes], size: int) -> bool:
-    """Whether decoding a ``file`` of ``size`` bytes may take seconds or gigabytes; it is left where it was."""
+    """Whether decoding a ``file`` of ``size`` bytes may take seconds or gigabytes; the position in it is kept."""
     pixels = image.width * image.height
     if image.format in ("WEBP", "AVIF", "TIFF") and pixels > MANY_PIXELS:
         return True
@@ -110,7 +110,7 @@ def _tiles(image: Image.Image) -> list[tuple[object, ...]]:
 
 
 def _scans(file: IO[bytes]) -> int:
-    """Starts of scans in a JPEG; compressed data never hold that marker."""
+    """The number of scans in a JPEG; compressed data never contain their marker."""
     position = file.tell()
     file.seek(0)
     scans, last = 0, b""
@@ -132,9 +132,9 @@ def try_decoding(
 ) -> None:
     """Decode in a process of its own; ValueError when that fails or takes more than its limits.
 
-    ``start`` and ``size``: where the image lies in the file, ``size`` None for a file that is one image;
-    ``packed``: how many bytes it takes there, where it is packed. What passed
-    once is not tried again while its file stays as it is. ``known_as``: what stays as it is, where the file is a copy.
+    ``start`` and ``size``: where the image is in the file, ``size`` None for a file that is one image; ``packed``: its
+    packed size in bytes, where it is packed. An image that passed is not tried again while its file is unchanged.
+    ``known_as``: identifies the unchanged original, where the file is a copy.
     """
     state = os.stat(path)
     key = known_as or (
@@ -168,7 +168,7 @@ def try_decoding(
         raise TooCostlyError(f"it takes more than {PATIENCE_SECONDS} seconds to decode") from None
     if -done.returncode in TIME_SIGNALS:
         raise TooCostlyError("it takes too many seconds to decode")
-    if done.returncode < 0:  # libwebp of old Pillows does not look at what it was given
+    if done.returncode < 0:  # libwebp of old Pillows does not check what it allocated
         name = signal.Signals(-done.returncode).name
         raise TooCostlyError(
             f"it takes more than a gigabyte of memory to decode, or breaks its decoder ({name})"

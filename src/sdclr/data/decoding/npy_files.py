@@ -1,5 +1,5 @@
-"""Arrays in NumPy's files, read within bounds: a header is compared with the bytes that are there before any memory
-is reserved for it. Pickled arrays are refused.
+"""Arrays in NumPy's files, read within bounds: a header is compared with the number of bytes that follow before any
+memory is reserved for it. Pickled arrays are refused.
 """
 
 from __future__ import annotations
@@ -30,20 +30,18 @@ def read_npy(path: Path) -> npt.NDArray[Any]:
             return _read(file, path.stat().st_size)
     except (DataError, OSError):
         raise
-    except (
-        Exception
-    ) as error:  # NumPy's parsers raise whatever a damaged header makes them trip over
+    except Exception as error:  # NumPy's parsers raise errors of any kind for damaged headers
         raise DataError(f"{path} is not a plain .npy array: {_described(error)}") from None
 
 
 def npy_shape(file: IO[bytes], size: int) -> tuple[int, ...]:
-    """The shape that the header of an open ``.npy`` of ``size`` bytes says; ValueError where it cannot be."""
+    """The shape in the header of an open ``.npy`` of ``size`` bytes; ValueError where it does not fit."""
     shape, _, _ = _header(file, size)
     return shape
 
 
 def npy_array(file: IO[bytes], size: int) -> npt.NDArray[Any]:
-    """The array in an open ``.npy`` of ``size`` bytes. Raises ValueError for what is none."""
+    """The array in an open ``.npy`` of ``size`` bytes. Raises ValueError for anything else."""
     return _read(file, size)
 
 
@@ -52,7 +50,7 @@ def read_npz_arrays(
 ) -> tuple[dict[str, npt.NDArray[Any]], list[str]]:
     """The arrays of a ``.npz`` whose names are ``wanted``, and the names of all that it holds.
 
-    Raises DataError, naming the file and what is wrong, also for arrays that do not fit the free memory.
+    Raises DataError, naming the file and what is wrong, also for arrays that do not fit in the free memory.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -66,7 +64,7 @@ def read_npz_arrays(
         raise
     except (
         Exception
-    ) as error:  # zipfile's and NumPy's parsers raise whatever a damaged file makes them trip over
+    ) as error:  # zipfile's and NumPy's parsers raise errors of any kind for damaged files
         raise DataError(f"{path} is not a plain .npz archive: {_described(error)}") from None
 
 
@@ -80,7 +78,7 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> npt.NDArray[An
 
 
 def _header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, whether it is in Fortran's order, and type: a header that agrees with the ``size`` bytes there."""
+    """Shape, whether in Fortran order, and type, from a header that agrees with the ``size`` bytes of the file."""
     version = np.lib.format.read_magic(file)
     readers = {
         (1, 0): np.lib.format.read_array_header_1_0,
@@ -105,7 +103,7 @@ def _header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.dtype
 
 
 def _read(file: IO[bytes], size: int) -> npt.NDArray[Any]:
-    """An array whose header agrees with the ``size`` bytes that are there, read once."""
+    """An array whose header agrees with the ``size`` bytes of the file, read once."""
     shape, fortran, dtype = _header(file, size)
     there = size - file.tell()
     if dtype == np.uint8 and len(shape) == 4 and shape[3] == 3 and not fortran:
@@ -118,9 +116,9 @@ def _read(file: IO[bytes], size: int) -> npt.NDArray[Any]:
 
 
 def _colour_images(file: IO[bytes], shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
-    """uint8 [N, H, W, 3] whose planes lie one after the other, as networks take them.
+    """uint8 [N, H, W, 3] whose planes are stored one after the other, as networks take them.
 
-    Turning an array of images afterwards would need the memory of two.
+    Transposing an array of images afterwards would need the memory of two.
     """
     num, height, width, channels = shape
     planes = np.empty((num, channels, height, width), np.uint8)
@@ -135,7 +133,7 @@ def _colour_images(file: IO[bytes], shape: tuple[int, ...]) -> npt.NDArray[np.ui
 
 
 def _fill(file: IO[bytes], piece: npt.NDArray[np.uint8], before: int, total: int) -> None:
-    """The next bytes of ``file`` into all of ``piece``; ``before`` of ``total`` were read already."""
+    """Fill ``piece`` with the next bytes of ``file``; ``before`` of ``total`` were read already."""
     done = 0
     while done < len(piece):
         got = file.readinto(piece[done:])  # type: ignore[attr-defined]

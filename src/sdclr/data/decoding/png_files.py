@@ -1,7 +1,7 @@
-"""PNG files whose text or colour profile is longer than Pillow takes: opened without it, as no pixel depends on it.
+"""PNG files whose text or colour profile is longer than Pillow accepts: opened without it, as no pixel depends on it.
 
-Pillow refuses text and profiles above a megabyte, by settings of the whole process that are not ours to change. What
-turns an image (EXIF and XMP among the text) is dropped only where it is itself too long.
+Pillow refuses text and profiles above a megabyte, by process-wide settings that are not ours to change. Text that
+rotates an image (EXIF and XMP) is dropped only where it is itself too long.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LONGEST_KEYWORD = 79
 
 
 def open_png(file: BinaryIO, name: str) -> PngImageFile:
-    """A PNG whose header was read, and whose long text and colour profile, wherever they stand, are passed over."""
+    """A PNG whose header was read, and whose long text and colour profile, wherever they are, are skipped."""
     try:
         image = PngImageFile(file, name)
     except ValueError as too_long:
@@ -45,9 +45,9 @@ def _open_without_text(file: BinaryIO, name: str, too_long: ValueError) -> PngIm
 
 
 def _short_beginning(file: BinaryIO, keep: tuple[bytes, ...]) -> tuple[bytes, int]:
-    """What stands before the pixels without text and profile, and where the pixels begin. EOFError where it is cut off.
+    """The bytes before the pixels without text and profile, and where the pixels begin. EOFError where it is cut off.
 
-    ``keep``: keywords of text that stays.
+    ``keep``: keywords of text to keep.
     """
     file.seek(0)
     kept = [file.read(SIGNATURE_BYTES)]
@@ -72,7 +72,7 @@ def _exactly(file: BinaryIO, size: int) -> bytes:
 
 
 class _PassingOver(PngStream):
-    """Chunks for which text or a profile that is too long, once it was read, is none."""
+    """Chunks that ignore text or a profile that turns out to be too long when it is read."""
 
     def chunk_tEXt(self, position: int, length: int) -> bytes:
         with contextlib.suppress(ValueError):
@@ -96,7 +96,7 @@ class _PassingOver(PngStream):
 
 
 class _Spliced(VirtualFile):
-    """Some bytes, and then those of a file from ``start`` on."""
+    """Some bytes, followed by those of a file from ``start`` on."""
 
     def __init__(self, beginning: bytes, start: int, file: BinaryIO) -> None:
         super().__init__(len(beginning) + max(file.seek(0, io.SEEK_END) - start, 0))

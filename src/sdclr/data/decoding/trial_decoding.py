@@ -1,7 +1,7 @@
 """Decode one image file in a process of its own, which may be stopped: trial_decoding.py FILE START SIZE FORMAT PACKED.
 
-Ends with 0 when the pixels are there, with 3 when the memory does not suffice, and with 1 and a sentence on standard
-error otherwise. Needs Pillow alone (for HEIF pillow-heif): the package around it is not imported.
+Exits with 0 when the pixels were decoded, with 3 when memory ran out, and otherwise with 1 and a sentence on standard
+error. Needs only Pillow (pillow-heif for HEIF): the package around it is not imported.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MOST_SECONDS = 10
 
 
 def _limit() -> None:
-    # POSIX alone has it; elsewhere the parent's patience is the only limit
+    # only POSIX has it; elsewhere the parent's patience is the only limit
     with contextlib.suppress(ImportError):
         import resource
 
@@ -38,7 +38,7 @@ def _decode(path: str, start: int, size: int, kind: str, packed: int) -> None:
     with open(path, "rb") as whole:
         whole.seek(start)
         file = io.BytesIO(_content(whole, size, packed)) if size >= 0 else whole
-        Image.MAX_IMAGE_PIXELS = None  # the parent has looked at the size
+        Image.MAX_IMAGE_PIXELS = None  # the parent has checked the size
         with Image.open(file, formats=[kind]) as image:
             image.load()
             image.convert("RGB").reduce(2)

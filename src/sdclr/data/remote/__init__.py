@@ -1,1 +1,1 @@
-"""Bytes of shards on other machines: asked for by range, again where that fails, kept in a bounded folder."""
+"""Bytes of shards on other machines: requested by range, again after a failure, and kept in a bounded folder."""

@@ -1,8 +1,8 @@
 """Bytes that were read from other machines, kept on this one: a folder of a bounded size, for any number of processes.
 
-Each entry is a file of its own with a checksum in front, which appears under its name when it is whole: a killed
-process leaves nothing that is taken for an entry, and a damaged entry is none. What was used longest ago goes first.
-Nothing depends on what is kept but time; a folder that cannot be written to is a warning.
+Each entry is a file of its own with a checksum in front, which appears under its name when it is complete: a killed
+process leaves nothing that is taken for an entry, and a damaged entry is ignored. The least recently used entries are
+removed first. Only time depends on what is kept; a folder that cannot be written to causes a warning.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from sdclr.storage.durable_files import is_leftover, temporary_name
 
 FOLDER = "bytes"
 KEPT_SHARE = 0.75
-"""Of the limit, when room is made."""
+"""The share of the limit that is kept when room is made."""
 SLACK_SHARE = 0.125
-"""Of the limit, that all processes of a run may write before one of them makes room."""
+"""The share of the limit that all processes of a run may write before one of them makes room."""
 OLD_SECONDS = 3600
-"""From when on a half written file is one that a killed process has left."""
+"""The age from which a partly written file counts as left by a killed process."""
 _DIGEST = 8
 _lock = threading.Lock()
 _written: dict[Path, int] = {}
-"""Bytes by folder since this process has made room there."""
+"""Bytes written, by folder, since this process last made room there."""
 _warned: set[Path] = set()
 
 
 def _renew_lock() -> None:
-    """In a forked process, where a thread that held the lock is no more."""
+    """Runs in a forked process, where a thread that held the lock no longer exists."""
     global _lock
     _lock = threading.Lock()
 
@@ -46,7 +46,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def kept(key: str) -> bytes | None:
-    """What was kept under this key, which then counts as used; None where nothing (whole) is."""
+    """The bytes kept under this key, which then count as used; None where there are none or they are damaged."""
     limit = cache_bytes()
     if not limit:
         return None
@@ -97,7 +97,7 @@ def _checksum(content: bytes) -> bytes:
 
 
 def _respect(folder: Path, limit: int) -> None:
-    """Make room at this process's first look, for what others left and for a limit that has become smaller."""
+    """Make room at this process's first access, for what others left and for a limit that has become smaller."""
     with _lock:
         if folder in _written:
             return
@@ -106,7 +106,7 @@ def _respect(folder: Path, limit: int) -> None:
 
 
 def _count(folder: Path, num_bytes: int, limit: int) -> None:
-    """Make room once this process has written its part of the slack."""
+    """Make room once this process has written its share of the slack."""
     with _lock:
         total = _written.get(folder, 0) + num_bytes
         is_full = total > limit * SLACK_SHARE / processes_here()
@@ -117,13 +117,13 @@ def _count(folder: Path, num_bytes: int, limit: int) -> None:
 
 class _Entry(NamedTuple):
     used: float
-    """When, in seconds since 1970."""
+    """When it was last used, in seconds since 1970."""
     size: int
     path: str
 
 
 def make_room(folder: Path, limit: int) -> None:
-    """Remove what was used longest ago, where there is more than a ``limit`` allows, and what killed processes left."""
+    """Remove the least recently used entries where ``limit`` is exceeded, and what killed processes left."""
     entries = sorted(_entries(folder))
     total = sum(entry.size for entry in entries)
     if total <= limit * (1 - SLACK_SHARE):
@@ -139,7 +139,7 @@ def make_room(folder: Path, limit: int) -> None:
 def _entries(folder: Path) -> Iterator[_Entry]:
     now = time.time()
     for one in _files_below(folder):
-        with contextlib.suppress(OSError):  # an entry may go while it is looked at
+        with contextlib.suppress(OSError):  # an entry may vanish meanwhile
             state = one.stat(follow_symlinks=False)
             if is_leftover(one.name):
                 if now - state.st_mtime > OLD_SECONDS:
@@ -149,7 +149,7 @@ def _entries(folder: Path) -> Iterator[_Entry]:
 
 
 def _files_below(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """What lies in the folders of this one; what cannot be listed has none."""
+    """The files in the folders of this one; folders that cannot be listed count as empty."""
     with contextlib.suppress(OSError):
         for part in list(os.scandir(folder)):
             with contextlib.suppress(OSError):

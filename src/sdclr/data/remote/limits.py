@@ -1,8 +1,8 @@
-"""What is asked of a machine that reads shards from others: settings of the machine, and not of a run.
+"""Limits of a machine that reads shards from others: settings of the machine, not of a run.
 
-SDCLR_CACHE            folder of indices and of what was read; ~/.cache/sdclr
+SDCLR_CACHE            folder of indices and of bytes that were read; ~/.cache/sdclr
 SDCLR_CACHE_GB         how much of what was read is kept there; 10; 0: nothing
-SDCLR_REMOTE_RETRIES   how often a failed request is made again; 6, which takes half a minute
+SDCLR_REMOTE_RETRIES   how often a failed request is repeated; 6, which takes half a minute
 SDCLR_REMOTE_SECONDS   how long a server may be silent; 60
 """
 
@@ -15,13 +15,13 @@ from pathlib import Path
 from sdclr.errors import ConfigError
 
 CONNECTIONS = 16
-"""Images that are read at once, where nothing else is asked for: an answer takes longer than its bytes."""
+"""Images that are read at once by default: latency takes longer than the transfer."""
 INDEX_CONNECTIONS = 64
-"""Shards whose headers are read at once: each waits for one small answer after the other."""
+"""Shards whose headers are read at once: each waits for one small answer after another."""
 
 
 def cache_folder() -> Path:
-    """Where indices and what was read are kept."""
+    """The folder of indices and of bytes that were read."""
     if given := os.environ.get("SDCLR_CACHE"):
         return Path(given).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sdclr"
@@ -33,7 +33,7 @@ def cache_bytes() -> int:
 
 
 def num_retries() -> int:
-    """How often a request is made again after a failure."""
+    """How often a request is repeated after a failure."""
     return int(_number("SDCLR_REMOTE_RETRIES", 6.0))
 
 
@@ -43,7 +43,7 @@ def patience_seconds() -> float:
 
 
 def require_valid() -> None:
-    """ConfigError for a limit that is no number: before anything is read, so that no image is blamed for it."""
+    """ConfigError for a limit that is not a number, before anything is read, so that no image is blamed for it."""
     for ask in (cache_bytes, num_retries, patience_seconds):
         ask()
 

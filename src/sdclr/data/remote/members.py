@@ -1,7 +1,7 @@
 """Members of shards on other machines: kept ones from this machine's disk, others by range, neighbours in one request.
 
-Who reads members in their order (a pass over all images) gets windows that grow, so that small images cost one request
-for many of them; who reads them in any order gets each alone. The bytes are the same.
+Members that are read in order (a pass over all images) come in windows that grow, so that many small images cost one
+request; members that are read in any other order are requested one by one. The bytes are the same.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sdclr.data.remote.ranges import Version, read_range
 from sdclr.storage.positioned_files import VirtualFile
 
 HEAD = 1 << 14
-"""Bytes that are read where the header of an image is asked for."""
+"""Bytes that are read where the header of an image is requested."""
 NEAR = 1 << 14
 """Bytes between two members that follow one another: headers, a class, a line of JSON."""
 LARGEST_WINDOW = 1 << 22
@@ -29,7 +29,7 @@ class _Window:
     def __init__(self, start: int, content: bytes) -> None:
         self.start, self.content = start, content
         self.used = start
-        """Where the last member that was taken from it ends."""
+        """The end of the last member that was taken from it."""
 
     @property
     def end(self) -> int:
@@ -48,7 +48,7 @@ _lock = threading.Lock()
 
 
 def _forget() -> None:
-    """In a forked process, where a thread that held the lock is no more."""
+    """Runs in a forked process, where a thread that held the lock no longer exists."""
     global _lock
     _lock = threading.Lock()
     _windows.clear()
@@ -91,7 +91,7 @@ def _from_windows(address: str, version: Version, start: int, size: int) -> byte
 def _begun(address: str, version: Version, start: int, size: int) -> tuple[bytes, int]:
     """What a window holds of a member, and how many bytes to read after that.
 
-    Twice the last window where the member follows one, else its own bytes alone.
+    Twice the last window where the member follows one, else only its own bytes.
     """
     with _lock:
         for key, window in reversed(_windows.items()):
@@ -102,7 +102,7 @@ def _begun(address: str, version: Version, start: int, size: int) -> tuple[bytes
 
 
 def _remember(address: str, version: Version, window: _Window, size: int) -> None:
-    """Keep a window in memory, a member's own bytes being one to follow on; of a large one its end alone."""
+    """Keep a window in memory, which the next member may continue; for a large window, only its end."""
     window.used = window.start + size
     if len(window.content) > LARGEST_WINDOW:
         window = _Window(window.used, b"")
@@ -113,12 +113,12 @@ def _remember(address: str, version: Version, window: _Window, size: int) -> Non
 
 
 class RemoteMember(VirtualFile):
-    """A member as a file for reading, which is read when it is asked for, and not when it is opened."""
+    """A member as a file for reading, whose bytes are fetched when they are read, not when it is opened."""
 
     def __init__(
         self, address: str, version: Version, start: int, size: int, *, head: bool = False
     ) -> None:
-        """``head``: what comes first is the header of an image, and perhaps nothing else is looked at."""
+        """``head``: the header of an image comes first, and perhaps nothing else is read."""
         super().__init__(size)
         self._place = address, version
         self._start, self._head = start, HEAD if head and size > 2 * HEAD else 0

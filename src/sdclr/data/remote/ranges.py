@@ -1,4 +1,4 @@
-"""Bytes of a file on another machine, however often that must be asked for, and never those of another state of it."""
+"""Bytes of a file on another machine, requested as often as necessary, and never those of another state of the file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sdclr.safe_text import shown
 
 T = TypeVar("T")
 FIRST_PAUSE_SECONDS = 0.5
-"""Before the second try; each further one is twice as long."""
+"""The pause before the second try; each further one is twice as long."""
 LONGEST_PAUSE_SECONDS = 30.0
 _FIRST_BYTES = 512
 _jitter = random.SystemRandom()  # no random number of a run is used up
@@ -37,17 +37,17 @@ class Version(NamedTuple):
     size: int
     """In bytes."""
     tag: str
-    """Equal while it stays as it is: the server's ETag, or its time of change."""
+    """Equal while the file is unchanged: the server's ETag, or its time of change."""
 
     @property
     def number(self) -> int:
-        """63 bits that stand for the state, where a local file has its time of change."""
+        """63 bits that identify the state, in place of a local file's time of change."""
         digest = hashlib.blake2b(f"{self.size} {self.tag}".encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big") >> 1
 
 
 def version_of(address: str) -> Version:
-    """The state of a file now. MissingInputError where there is none, RemoteError where that cannot be learned."""
+    """The state of a file now. MissingInputError where there is none, RemoteError where the server cannot be read."""
     forget(address)
     try:
         answer = _patiently(address, 0, _FIRST_BYTES)
@@ -63,8 +63,8 @@ def version_of(address: str) -> Version:
 def read_range(address: str, version: Version, start: int, size: int) -> bytes:
     """Exactly ``size`` bytes from ``start`` on, of a file in the state ``version``.
 
-    Short answers are completed, failed requests repeated. RemoteError that names the file where it is gone, has
-    changed, may not be read, or cannot be read after so many tries.
+    Short answers are completed, failed requests repeated. RemoteError that names the file where it is missing, has
+    changed, may not be read, or cannot be read after all tries.
     """
     content = bytearray()
     while len(content) < size:
@@ -123,7 +123,7 @@ def _patiently(address: str, start: int, size: int) -> Answer:
 
 
 def _repeated(address: str, attempt: Callable[[], T]) -> T:
-    """What ``attempt`` returns, made again after a failure that may pass."""
+    """What ``attempt`` returns; it is repeated after a failure that may be temporary."""
     tries, cause = num_retries() + 1, ""
     for number in range(tries):
         if number:
@@ -153,7 +153,7 @@ def _repeated(address: str, attempt: Callable[[], T]) -> T:
 
 
 def _pause(number: int) -> None:
-    """Longer after each failure, and not at the same moment as all others whose request has failed."""
+    """Wait longer after each failure, with jitter, so that clients whose requests failed do not retry together."""
     longest = min(FIRST_PAUSE_SECONDS * 2 ** (number - 1), LONGEST_PAUSE_SECONDS)
     if abandoned().wait(longest * _jitter.uniform(0.5, 1.0)):
         raise RemoteError("nobody waits for this shard any more.")

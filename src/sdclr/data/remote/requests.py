@@ -1,7 +1,7 @@
-"""One request for some bytes of a file on another machine, and what its answer says of the file. Tries once.
+"""One request for some bytes of a file on another machine, and the state of the file in its answer. Tries once.
 
-What opens an address (keys, endpoints, proxies) is fsspec's own matter: its configuration and environment. A file
-system is opened by the process that asks, at its first request, because its connections do not survive a fork.
+How an address is opened (keys, endpoints, proxies) is left to fsspec: its configuration and environment. A file system
+is opened by the process that makes the request, at its first one, because its connections do not survive a fork.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ WRONG_SETTINGS = frozenset(
 )
 """Classes of botocore's errors about its own settings."""
 PASSING = (408, 421, 425, 429)
-"""Refusals of http that another try may not meet: too slow, another connection, too early, too many."""
+"""HTTP refusals that another try may avoid: too slow, another connection, too early, too many."""
 INSTALL = 'pip install "sdclr[remote]"'
 
 
 class Answer(NamedTuple):
-    """Bytes of a file, which may be fewer than were asked for."""
+    """Bytes of a file, which may be fewer than were requested."""
 
     content: bytes
     size: int
     """Of the whole file."""
     tag: str
-    """Equal for an unchanged file: ETag, or a time of change; empty where the server says neither."""
+    """Equal for an unchanged file: ETag, or a time of change; empty where the server sends neither."""
 
 
 class GoneError(Exception):
@@ -52,15 +52,15 @@ class ForbiddenError(Exception):
 
 
 class OutsideError(Exception):
-    """The file does not have the bytes that were asked for."""
+    """The file does not have the bytes that were requested."""
 
 
 class UnfitError(Exception):
-    """The server answers with what no further try makes better; says what."""
+    """The server's answer is one that no further try improves; the message describes it."""
 
 
 class WholeOnlyError(UnfitError):
-    """The server sends whole files alone."""
+    """The server only sends whole files."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -69,14 +69,14 @@ class WholeOnlyError(UnfitError):
 
 
 _opened: dict[tuple[int, str, str], Any] = {}
-"""By process, protocol, and the server where a file system is one server's."""
+"""By process, protocol, and server where a file system belongs to one server."""
 _tags: dict[tuple[int, str], tuple[int, str]] = {}
 
 
 def ask(address: str, start: int, size: int) -> Answer:
-    """At most ``size`` bytes from ``start`` on, and the state of the file as the same answer says it.
+    """At most ``size`` bytes from ``start`` on, and the state of the file from the same answer.
 
-    Raises the errors of this file, and for what may pass whatever a library raises.
+    Raises the errors of this file, and for temporary failures whatever a library raises.
     """
     protocol = Address(address).protocol
     with _known_errors(address):
@@ -88,7 +88,7 @@ def ask(address: str, start: int, size: int) -> Answer:
 
 
 def file_system(address: str) -> Any:
-    """fsspec's file system of an address, of this process. ConfigError where no package reads such addresses."""
+    """This process's fsspec file system for an address. ConfigError where no package reads such addresses."""
     protocol = Address(address).protocol
     server = Address(address).server if protocol not in (*HTTP, *S3) else ""
     key = (os.getpid(), protocol, server)
@@ -112,9 +112,9 @@ def file_system(address: str) -> Any:
 
 
 def _options(fsspec: Any, protocol: str, address: str) -> dict[str, Any]:
-    """What an address says of its server; of s3 as many connections as are used at once.
+    """The options of an address's server; for s3, as many connections as are used at once.
 
-    botocore has 10, where fsspec's configuration says nothing else.
+    botocore's default is 10. fsspec's configuration takes precedence.
     """
     if protocol in HTTP:
         return {}
@@ -138,7 +138,7 @@ def _fsspec() -> Any:
 
 @contextlib.contextmanager
 def _known_errors(address: str) -> Iterator[None]:
-    """Translate what libraries raise for a file that is not there or not open to us, or for settings of theirs."""
+    """Translate what libraries raise for a file that is missing or may not be read, or for their own settings."""
     try:
         yield
     except FileNotFoundError:
@@ -154,13 +154,13 @@ def _known_errors(address: str) -> Iterator[None]:
 
 
 def _is_of_settings(error: Exception) -> bool:
-    """Whether a library refuses how it was set up: the class of the error says so, or its words."""
+    """Whether a library refuses its settings, by the class of the error or its message."""
     words = {TypeError: "unexpected keyword argument", ValueError: "Invalid endpoint"}
     return type(error).__name__ in WRONG_SETTINGS or words.get(type(error), "\0") in str(error)
 
 
 def _wrong_settings(address: str, error: Exception) -> ConfigError:
-    """What opens an address is not in it, and asking again does not mend it."""
+    """Settings for opening an address are not part of it, and a retry does not correct them."""
     return ConfigError(
         f"{shown(redacted(address))} cannot be opened: {shown(redacted(str(error)), 300)}. Correct it where this "
         "machine has it: AWS_* in the environment, AWS's files, or fsspec's configuration (docs/data.md)."
@@ -182,7 +182,7 @@ async def _get(files: Any, url: str, start: int, size: int) -> Answer:
 
     session = await files.set_session()
     given = dict(files.kwargs)
-    # a body that was packed on the way has other bytes than those that were asked for
+    # a body that was compressed on the way has other bytes than those that were requested
     headers = {"Accept-Encoding": "identity", **given.pop("headers", {})}
     headers["Range"] = f"bytes={start}-{start + size - 1}"
     patience = aiohttp.ClientTimeout(
@@ -198,7 +198,7 @@ async def _get(files: Any, url: str, start: int, size: int) -> Answer:
         whole = _size_of_whole(answer, start, size)
         tag = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
         content = bytearray()
-        # the connection may end early: what has come is kept
+        # the connection may end early: what has arrived is kept
         with contextlib.suppress(aiohttp.ClientPayloadError, ConnectionError, TimeoutError):
             async for piece in answer.content.iter_any():
                 content += piece
@@ -209,7 +209,7 @@ async def _get(files: Any, url: str, start: int, size: int) -> Answer:
 
 @contextlib.asynccontextmanager
 async def _http_errors(url: str) -> AsyncIterator[None]:
-    """Say in words what aiohttp finds wrong with an address, a server's name or a chain of answers."""
+    """Describe what aiohttp finds wrong with an address, a server's name or a chain of redirects."""
     import aiohttp
 
     try:
@@ -228,7 +228,7 @@ async def _http_errors(url: str) -> AsyncIterator[None]:
 
 
 def _as_given(files: Any, url: str) -> Any:
-    """An address that is encoded already is not encoded anew: what was signed are its very letters."""
+    """An address that is encoded already is not encoded again: its signature covers its exact letters."""
     import yarl  # aiohttp's own
 
     is_encoded = "%" in url and url.isascii() and " " not in url
@@ -236,7 +236,7 @@ def _as_given(files: Any, url: str) -> Any:
 
 
 def _size_of_whole(answer: Any, start: int, size: int) -> int:
-    """The size of a file by the head of an answer; raises before any of a body that was not asked for is read."""
+    """The size of a file from the headers of an answer; raises before any of a body that was not requested is read."""
     status = answer.status
     if status in (404, 410):
         raise GoneError
@@ -289,7 +289,7 @@ def _ask_s3(address: str, start: int, size: int) -> Answer:
 
 
 def _is_outside(error: OSError) -> bool:
-    """Whether a store has refused a range that its file does not have; texts of refusals hold names of any kind."""
+    """Whether a store refused a range that its file does not have; messages of refusals contain arbitrary names."""
     response = getattr(error.__cause__, "response", None)
     if isinstance(response, Mapping):
         return str(response.get("Error", {}).get("Code", "")) in ("InvalidRange", "416")
@@ -320,7 +320,7 @@ async def _body(answer: Any, size: int) -> Answer:
 
 
 def _ask_others(address: str, start: int, size: int) -> Answer:
-    """By fsspec's own range requests. Where a file is of another process, its state is asked for once a process."""
+    """Use fsspec's own range requests. The state of a file outside this process is requested once per process."""
     files, key = file_system(address), (os.getpid(), address)
     if key not in _tags or Address(address).protocol in IN_THIS_PROCESS:
         facts = files.info(address)
@@ -335,7 +335,7 @@ def _ask_others(address: str, start: int, size: int) -> Answer:
 
 
 def forget(address: str) -> None:
-    """Ask for the state of the file again before it is read the next time."""
+    """Request the state of the file again before it is next read."""
     _tags.pop((os.getpid(), address), None)
 
 
@@ -343,7 +343,7 @@ TAGS = (
     *("ETag", "etag", "md5Hash", "generation", "content_md5", "blob_id"),
     *("mtime", "LastModified", "last_modified", "updated", "created"),
 )
-"""What file systems call a number or a time that changes with a file; the first that is there counts."""
+"""File systems' names for a number or a time that changes with a file; the first that is present counts."""
 
 
 def _tag_of(facts: dict[str, Any]) -> str:

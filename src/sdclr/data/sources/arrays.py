@@ -33,7 +33,7 @@ from sdclr.storage.locks import writing
 
 
 def read_digits(channels: int = 3) -> LabelledImages:
-    """scikit-learn's 1,797 real 8 x 8 digits; 36 a class, fixed for ever, are the test set."""
+    """scikit-learn's 1,797 real 8 x 8 digits; a fixed 36 per class are the test set."""
     pixels, targets = _digits()
     images = _to_tensor((pixels * (255 / 16)).round().astype(np.uint8), "digits", channels)
     labels = targets.astype(np.int64)
@@ -50,7 +50,7 @@ def read_digits(channels: int = 3) -> LabelledImages:
 
 @cache
 def _digits() -> tuple[np.ndarray, np.ndarray]:
-    """Pixels in 0 ... 16 and labels, read once a process: they are numbers written out as text."""
+    """Pixels in 0 ... 16 and labels, read once per process: they are numbers written as text."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
@@ -64,8 +64,8 @@ CIFAR = {"cifar10": ("CIFAR10", 10), "cifar100": ("CIFAR100", 100)}
 def read_cifar(name: str, path: Path, *, download: bool = False) -> LabelledImages:
     """CIFAR-10 or CIFAR-100 from torchvision's layout below ``path``, or from a ``.npz`` of the same images.
 
-    Downloads only when told to. Raises MissingInputError when there is nothing to read and DataError when the files
-    fail torchvision's checksums or an array has another size.
+    Downloads only with ``download``. Raises MissingInputError when there is nothing to read and DataError when the
+    files fail torchvision's checksums or an array has another size.
     """
     reader_name, num_classes = CIFAR[name]
     if path.suffix == ".npz":
@@ -106,7 +106,7 @@ def read_cifar(name: str, path: Path, *, download: bool = False) -> LabelledImag
 
 @contextlib.contextmanager
 def _downloading(folder: Path) -> Iterator[None]:
-    """Two downloads at once would write into each other's files; RunFolderError says who was first."""
+    """Lock the folder, as two downloads at once would overwrite each other's files; RunFolderError names the first."""
     make_folder(folder.parent)
     with writing(folder, "choose another --data"):
         yield
@@ -115,10 +115,10 @@ def _downloading(folder: Path) -> Iterator[None]:
 def with_classes_as_given(
     train: Images, test: Images | None, names: Sequence[str] | None, where: str
 ) -> LabelledImages:
-    """A set of which no long tail is drawn: its classes are those with training images, numbered anew without gaps.
+    """A set from which no long tail is drawn: its classes are those with training images, renumbered without gaps.
 
-    ``names`` of the classes by their numbers, or the numbers themselves. A remark names the classes without an image.
-    Raises DataError for a test image of such a class, and for a number beyond the names.
+    ``names``: the class names by their numbers; None: the numbers themselves. A remark names the classes without an
+    image. Raises DataError for a test image of such a class, and for a number beyond the names.
     """
     if train.labels is None or not len(train.labels):
         return LabelledImages(train, test, [])
@@ -154,7 +154,7 @@ def with_classes_as_given(
 
 
 _NAMED = 5
-"""Classes that a sentence names."""
+"""How many classes a message names."""
 
 
 def _first(names: Iterable[str]) -> str:
@@ -191,7 +191,7 @@ def labelled_arrays(
     bits: int = 16,
     as_given: bool = False,
 ) -> LabelledImages:
-    """The arrays of :func:`read_npz` as images. ``where``, and what it ``held``, are for errors."""
+    """The arrays of :func:`read_npz` as images. ``where``, and the names it ``held``, are for errors."""
     path, held = where, arrays if held is None else held
     train = _npz_part(
         path,
@@ -264,7 +264,7 @@ def _to_tensor(images: npt.NDArray[Any], where: str, channels: int = 3, bits: in
     if images.dtype == np.uint16:
         planes = _in_eight_bits(planes, where, bits)
     if planes.shape[1] == channels and planes.flags.c_contiguous and planes.flags.writeable:
-        # as read_npz lays them out: a second copy may not fit the memory
+        # the layout of read_npz: a second copy may not fit in memory
         return torch.from_numpy(planes)
     copy = np.empty((len(planes), channels, *planes.shape[2:]), np.uint8)
     np.copyto(copy, planes)
@@ -289,7 +289,7 @@ def _shapes(channels: int) -> str:
 
 
 def _other_channels(images: npt.NDArray[Any], channels: int) -> str:
-    """What to set where the images have another number of channels than was said."""
+    """Advice where the images have another number of channels than data.channels."""
     if images.ndim != 4 or images.shape[3] > MOST_CHANNELS or images.shape[3] == channels:
         return ""
     return f" For images of {images.shape[3]} channels set data.channels={images.shape[3]}."
@@ -309,6 +309,8 @@ def _in_eight_bits(planes: npt.NDArray[Any], where: str, bits: int) -> npt.NDArr
             stacklevel=4,
         )
     scaled = np.empty(planes.shape, np.uint8)
-    for image, target in zip(planes, scaled, strict=True):  # a copy of 32 bits is as large as four
+    for image, target in zip(
+        planes, scaled, strict=True
+    ):  # a 32-bit copy of all would be four times as large
         target[:] = eight_bits(image.astype(np.uint32), bits)
     return scaled

@@ -1,8 +1,8 @@
-"""Boxes inside of pictures: which there are, in which unit, and the pixels that each one takes.
+"""Boxes inside pictures: the columns of a table that hold them, and their unit.
 
-N boxes. A box is (left, top, right, bottom), in pixels from the left and the upper edge or in
-fractions of width and height, in the picture as it is seen: turned by EXIF where that is asked for.
-The right and the lower edge do not belong to it: (0, 0, 2, 2) are four pixels.
+N boxes. A box is (left, top, right, bottom), in pixels from the left and the upper edge or in fractions of width and
+height, in the picture as displayed: rotated by EXIF where that is set. The right and the lower edge are exclusive: four
+pixels are (0, 0, 2, 2).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ CORNERS = (
 
 
 class BoxColumns(NamedTuple):
-    """Four columns of a table that say where a box lies."""
+    """The four columns of a table that hold the position of a box."""
 
     names: tuple[str, ...]
     are_corners: bool
@@ -51,9 +51,9 @@ def has_box_columns(table: Table) -> bool:
 
 
 def find_box_columns(table: Table) -> BoxColumns | None:
-    """The columns of a table that hold boxes, by SIZES and CORNERS; capitals do not matter.
+    """The columns of a table that hold boxes, by SIZES and CORNERS, ignoring case.
 
-    Raises ConfigError where several of these are there.
+    Raises ConfigError where a table has several of these.
     """
     found = _sets_of_columns(table)
     if len(found) > 1:
@@ -79,7 +79,7 @@ def _sets_of_columns(table: Table) -> list[BoxColumns]:
 def read_boxes(
     table: Table, columns: BoxColumns, wanted: WantedBoxes
 ) -> tuple[list[Corners], Unit]:
-    """The box of every row, and their unit. DataError naming the line, or ConfigError for a unit that is not sure."""
+    """The box of every row, and their unit. DataError naming the line, or ConfigError for an ambiguous unit."""
     rows: list[Corners] = []
     cells = [table.columns[name] for name in columns.names]
     for row in range(len(table.lines)):
@@ -112,11 +112,11 @@ def _number(table: Table, row: int, name: str, cell: str) -> float:
 
 
 def _unit(table: Table, columns: BoxColumns, numbers: npt.NDArray[np.float64]) -> Unit:
-    """Fractions where all numbers are at most 1 and some are no whole ones; pixels where it is clear; else an error."""
+    """Fractions where all numbers are at most 1 and some are not whole; pixels where that is clear; else an error."""
     names = ", ".join(columns.names)
     cure = "Say which: data.boxes=pixels or data.boxes=fractions (data.boxes=none takes whole pictures)."
     if not len(numbers):
-        return "pixels"  # a table of nothing is refused elsewhere
+        return "pixels"  # an empty table is refused elsewhere
     largest = float(numbers.max())
     if largest <= 1:
         if (numbers % 1 != 0).any():
@@ -156,8 +156,8 @@ def megadetector_table(
 
     Its columns are file, x, y, width, height, category and confidence. The format: ``images`` with ``file`` and
     ``detections`` (``category``, ``conf``, ``bbox``: x, y, width and height as fractions of the picture *after* it was
-    turned by EXIF: MegaDetector turns those of orientation 3, 6 and 8, all that cameras write, and leaves mirrored
-    ones). Raises DataError naming the image, and ConfigError for a category that the file does not have.
+    rotated by EXIF: MegaDetector rotates orientations 3, 6 and 8, all that cameras write, and leaves mirrored ones).
+    Raises DataError naming the image, and ConfigError for a category that the file does not have.
     """
     names = _category_names(file, value)
     unknown = [one for one in categories if one not in names.values() and one not in names]

@@ -1,6 +1,6 @@
 """What is left out of a collection by its name: folders that photo servers and systems keep, and globs of the user.
 
-Looks at names alone. What is left out is counted by whoever asks.
+Uses names alone. The caller counts what is left out.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ SERVICE_FOLDERS = (
     ),  # Aperture; the three are packages of macOS
     "appdata_*/preview",  # Nextcloud
 )
-"""Thumbnails, previews, snapshots and trash: the last parts of a folder's path; capitals do not matter.
+"""Thumbnails, previews, snapshots and trash: the last parts of a folder's path; case does not matter.
 
-Names that may as well be those of somebody's own folders, such as thumbs or cache, are not among them.
+Names that users may give to their own folders, such as thumbs or cache, are not among them.
 """
 _SERVICE = re.compile("|".join(fnmatch.translate(name.lower()) for name in SERVICE_FOLDERS))
 LONGEST_PATH = 4096
-"""Characters of what a system takes for a path; a member of a tar may have a longer name, of any number of folders."""
+"""The most characters of a path that a system accepts; a tar member's name may be longer, with many folders."""
 
 
 def is_service_folder(path: str) -> bool:
@@ -41,7 +41,7 @@ def is_service_folder(path: str) -> bool:
 
 
 def _is_service(parts: list[str]) -> bool:
-    """``parts``: the names on the way to a folder, of which the last two decide."""
+    """``parts``: the names on the path to a folder; only the last two matter."""
     last = parts[-1].lower()
     return bool(
         _SERVICE.fullmatch(last)
@@ -50,7 +50,7 @@ def _is_service(parts: list[str]) -> bool:
 
 
 def is_in_service_folder(path: str) -> bool:
-    """Whether a file lies in one of SERVICE_FOLDERS, at whatever depth."""
+    """Whether a file is in one of SERVICE_FOLDERS, at any depth."""
     parts = path.split("/")[:-1]
     return any(_is_service(parts[max(depth - 1, 0) : depth + 1]) for depth in range(len(parts)))
 
@@ -61,7 +61,7 @@ def is_hidden(path: str) -> bool:
 
 
 def glob_problem(glob: str) -> str | None:
-    """Why a glob can match no path below a folder, if so."""
+    """Why a glob cannot match any path below a folder; None if it can."""
     if not glob.strip().strip("/"):
         return "an empty glob matches nothing"
     if glob.startswith(("/", "~")) or ".." in glob.split("/"):
@@ -74,8 +74,8 @@ def glob_problem(glob: str) -> str | None:
 class Exclusion:
     """Globs for what is to be left out, and which of them have matched something.
 
-    A glob is compared with the relative path, the path of every folder above it, and the name of each of these. ``*``
-    matches / as well; capitals matter; forms of one letter (é) are equal.
+    A glob is matched against the relative path, the path of every folder above it, and the name of each of these. ``*``
+    matches / as well; case matters; Unicode forms of one letter (é) are equal.
     """
 
     def __init__(self, globs: Iterable[str] = ()) -> None:

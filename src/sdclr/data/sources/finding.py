@@ -1,4 +1,4 @@
-"""The images of one source of somebody's collection, by its kind: folder, list, table, glob, zip or shards.
+"""The images of one source of a user's collection, by its kind: folder, list, table, glob, zip or shards.
 
 Opens no image.
 """
@@ -57,10 +57,10 @@ def has_folders(path: Place) -> bool:
 
 
 def find_images(path: Place, wanted: Wanted) -> FoundImages:
-    """The images of a folder, list, table, glob, zip or shards, by what lies at ``path``.
+    """The images of a folder, list, table, glob, zip or shards, by what is at ``path``.
 
-    MissingInputError where nothing lies there, DataError for what is no collection or holds no image, ConfigError for
-    a setting that is not for its kind.
+    MissingInputError where nothing is there, DataError for something that is not a collection or has no image,
+    ConfigError for a setting that is not for its kind.
     """
     if isinstance(path, Address):
         folder, names = shards_at(path)
@@ -68,7 +68,7 @@ def find_images(path: Place, wanted: Wanted) -> FoundImages:
     if (glob := glob_of(path)) is not None:
         return _find_by_glob(glob, path, wanted)
     if path.suffix.lower() == SHARD_SUFFIX and not path.is_dir():
-        # whoever names a shard means it, wherever a link of that name leads
+        # a shard that is named is meant, wherever a link of that name leads
         names = [path.name] if path.exists() else expand_braces(path.name)
         return _find_in_shards(path.parent, names, wanted)
     if path.suffix.lower() == ZIP_SUFFIX and path.is_file():
@@ -97,7 +97,7 @@ def find_images(path: Place, wanted: Wanted) -> FoundImages:
 
 
 def _find_by_glob(glob: Glob, path: Path, wanted: Wanted) -> FoundImages:
-    """The images below the folder before the first *, as far as their paths match."""
+    """The images below the folder before the first * whose paths match."""
     _refuse_root(wanted, "a glob")
     if not glob.root.is_dir():
         raise MissingInputError(
@@ -131,7 +131,7 @@ def _find_by_glob(glob: Glob, path: Path, wanted: Wanted) -> FoundImages:
 
 
 def _find_in_list(path: Path, wanted: Wanted) -> FoundImages:
-    """The images that a .txt list or a table names, with the labels, boxes and columns that it gives them."""
+    """The images that a .txt list or a table names, with the labels, boxes and columns in it."""
     if wanted.root is not None and not wanted.root.is_dir():
         raise MissingInputError(
             f"data.root={printable(wanted.root)} is no folder; the paths of {path} should begin there."
@@ -181,7 +181,7 @@ def _find_in_list(path: Path, wanted: Wanted) -> FoundImages:
 
 
 def _refuse_unreadable(listed: ListedImages, root: Path, paths: list[str]) -> None:
-    """DataError for a name with a backslash that no file has; a warning where names are of another encoding."""
+    """DataError for a name with a backslash that no file has; a warning where names are in another encoding."""
     others = [row for row, path in enumerate(paths) if is_other_encoding(path)]
     if lost := [row for row in others if not os.path.lexists(root / paths[row])]:
         warnings.warn(
@@ -195,7 +195,7 @@ def _refuse_unreadable(listed: ListedImages, root: Path, paths: list[str]) -> No
 
 
 def _refuse_repeated(listed: ListedImages, paths: list[str]) -> None:
-    """Two entries that are written in different forms may name one file."""
+    """DataError where two entries, perhaps written in different forms, name one file."""
     row_of: dict[tuple[str, object], int] = {}
     for row, path in enumerate(paths):
         first = row_of.setdefault((path, None if listed.boxes is None else listed.boxes[row]), row)
@@ -206,7 +206,7 @@ def _refuse_repeated(listed: ListedImages, paths: list[str]) -> None:
 
 
 def _find_in_folder(folder: Path, wanted: Wanted) -> FoundImages:
-    """The images below a folder; where there is none, those of the shards below it."""
+    """The images below a folder; where there are none, those of the shards below it."""
     suffixes = IMAGE_SUFFIXES + wanted.also
     listing = list_images(folder, wanted.left_out_folders, suffixes, wanted.links, wanted.unwanted)
     remarks, shards = listing.remarks(), list[str]()
@@ -221,7 +221,7 @@ def _find_in_folder(folder: Path, wanted: Wanted) -> FoundImages:
             raise ConfigError(
                 f"data.labels=folders is for folders of images; {folder} holds shards. Leave it out."
             )
-        # no image lies beside them: what was left out of the folder is what their own headers do not tell
+        # there is no image beside them: only remarks that the shards' own headers do not give are added
         in_shards = _find_in_shards(folder, shards, replace(wanted, root=None))
         return in_shards._replace(remarks=_unwanted(FILES, found.num_unwanted) + in_shards.remarks)
     if not listing.paths:
@@ -237,7 +237,7 @@ def _find_in_folder(folder: Path, wanted: Wanted) -> FoundImages:
 
 
 def _find_in_zip(path: Path, wanted: Wanted) -> FoundImages:
-    """As :func:`_find_in_folder` would the unpacked folder; if all lies in one folder, that is the collection."""
+    """As :func:`_find_in_folder` for the unpacked folder; if everything is in one folder, that is the collection."""
     _refuse_root(wanted, "a zip")
     zipped = read_zip(path, wanted.unwanted, wanted.also)
     found = FoundImages(
@@ -266,7 +266,7 @@ def _find_in_shards(folder: Place, names: list[str], wanted: Wanted) -> FoundIma
 
 
 def _unwanted(what: str, number: int) -> list[str]:
-    """A remark that counts what the user's globs leave out; none for nothing."""
+    """A remark that counts what the user's globs leave out; empty if nothing."""
     return [f"{what} that data.exclude matches left out: {number}"] if number else []
 
 

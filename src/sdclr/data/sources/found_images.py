@@ -1,4 +1,4 @@
-"""The images that one source of somebody's collection names, and the classes that their folders are. Opens no image.
+"""The images that one source of a user's collection names, and their classes by folder. Opens no image.
 
 N images.
 """
@@ -27,15 +27,15 @@ class FoundImages(NamedTuple):
     """[N], the class of each as text."""
     remarks: list[str]
     members: Members | None = None
-    """Where the images lie, if in shards."""
+    """Where the images are, if in archives."""
     columns: Mapping[str, list[str]] = {}
     """The other columns of a table, [N] each."""
     boxes: Boxes | None = None
-    """What is cut out of which file; ``paths`` then are names of boxes."""
+    """Which boxes are cut out of which files; ``paths`` are then names of boxes."""
     is_of_turned_pictures: bool = False
-    """Whether boxes count in pictures that were turned by EXIF."""
+    """Whether boxes refer to pictures that were rotated by EXIF."""
     prefix: str = ""
-    """What all paths begin with before the first folder of the collection."""
+    """The common prefix of all paths before the first folder of the collection."""
 
     def at(self, rows: list[int]) -> FoundImages:
         """The images of these rows."""
@@ -55,13 +55,13 @@ class FoundImages(NamedTuple):
 
 
 class NoClassFoldersError(DataError):
-    """The folders of a collection are no classes: no image lies in one, or all lie in the same."""
+    """The folders of a collection are not classes: no image is in one, or all are in the same."""
 
 
 def labels_by_folder(
     found: FoundImages, depth: int = 0, left_out: Container[str] = ()
 ) -> list[str]:
-    """The sub-folder of every image, the first one or one below; images that are ``left_out`` have none."""
+    """The sub-folder of every image, the first or one ``depth`` below it; images that are ``left_out`` need none."""
     where = printable(found.root / found.prefix)
     folders = [path.removeprefix(found.prefix).split("/")[:-1] for path in found.paths]
     outside = [

@@ -1,7 +1,7 @@
 """A glob as a collection: 'photos/**/*.jpg' is the folder photos and a rule for the paths below it.
 
-``*`` and ``?`` match within one name, ``**`` any number of folders, ``[ab]`` one of these
-characters; capitals matter, forms of one letter (é) are equal. Opens nothing and lists nothing.
+``*`` and ``?`` match within one name, ``**`` any number of folders, ``[ab]`` one of these characters; case matters,
+Unicode forms of one letter (é) are equal. Opens nothing and lists nothing.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _MAGIC = re.compile(r"[*?\[]")
 
 
 class Glob(NamedTuple):
-    """Where to look, and what counts there."""
+    """The folder to search, and which paths in it count."""
 
     root: Path
     pattern: str
     """Relative to ``root``."""
 
     def matches(self, path: str) -> bool:
-        """Whether a path relative to the root counts. DataError for a glob that means nothing, such as [z-a]."""
+        """Whether a path relative to the root counts. DataError for an invalid glob, such as [z-a]."""
         return _compiled(self.pattern).match(unicodedata.normalize("NFC", path)) is not None
 
     def may_match_below(self, folder: str) -> bool:
@@ -44,7 +44,7 @@ class Glob(NamedTuple):
 
 
 def glob_of(path: Path) -> Glob | None:
-    """A path with *, ? or [ in it that is no file or folder itself; None for any other.
+    """The glob of a path with *, ? or [ in it that is not itself a file or folder; None for any other path.
 
     Raises DataError for a glob that leads out of its folder.
     """
@@ -71,7 +71,7 @@ def _used_up(parts: list[str], number: int, name: str) -> list[int]:
 
 @functools.cache
 def _compiled(glob: str) -> re.Pattern[str]:
-    """Matches the relative paths that count, in NFC. DataError for a glob that means nothing, such as [z-a]."""
+    """Matches the relative paths that count, in NFC. DataError for an invalid glob, such as [z-a]."""
     parts = unicodedata.normalize("NFC", glob).split("/")
     text = ""
     for number, part in enumerate(parts):
@@ -87,7 +87,7 @@ def _compiled(glob: str) -> re.Pattern[str]:
 
 
 def _one_name(part: str) -> str:
-    """A part between two slashes. Not fnmatch.translate: its * matches a slash, too."""
+    """The pattern of a part between two slashes. Not fnmatch.translate: its * matches a slash, too."""
     text, position = "", 0
     while position < len(part):
         sign = part[position]

@@ -1,4 +1,4 @@
-"""Shows how much of some shards has been gone through for their headers."""
+"""Shows how much of some shards has been searched for their headers."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ MEGABYTE = 10**6
 def headers_read(
     what: str, sizes: Mapping[str, int], done: Collection[str] = ()
 ) -> Iterator[Callable[[str, int], None]]:
-    """Shown as ``what`` where it takes long; yields what is told up to which byte a shard has been gone through.
+    """Display progress as ``what`` if it takes long; yields a function to call with a shard and the byte reached in it.
 
-    ``sizes``: in bytes, by shard. ``done``: the shards that need not be gone through. Any thread may tell.
+    ``sizes``: in bytes, by shard. ``done``: the shards that need not be read. Any thread may call the function.
     """
     ends = {shard: sizes[shard] for shard in done}
     num_bytes = sum(ends.values())

@@ -1,6 +1,6 @@
-"""Lists that somebody keeps of their own images: ``.txt`` lines and tables. Opens no image.
+"""Lists of a user's own images: ``.txt`` lines and tables. Opens no image.
 
-Labels are text here: what they are called is what the classes are called.
+Labels are text here, and become the names of the classes.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ PATH_COLUMNS = (
         "relative_path",
     ),
 )
-"""Names of the column of paths, in small letters; the first that is there counts."""
+"""Names of the column of paths, in lower case; the first that is present counts."""
 LABEL_COLUMNS = ("label", "class", "target")
 _LABELLED_LINE = re.compile(r"(.*\S) ([0-9]{1,9})")
 
@@ -62,26 +62,26 @@ class ListedImages(NamedTuple):
 
     paths: list[str]
     labels: list[str] | None
-    """[N], the class of each, where the list says it."""
+    """[N], the class of each, where the list has labels."""
     file: Path
     """The list itself."""
     lines: list[int]
     """[N], the line of each, from 1; in a file without lines its row."""
     columns: Mapping[str, list[str]] = {}
-    """The other columns of a table by name, [N] texts each: camera, date, whatever there is."""
+    """The other columns of a table by name, [N] texts each: camera, date or any other."""
     unit: str = "line"
     """What ``lines`` counts: line or row."""
     num_unlabelled: int = 0
     """Rows without a label that were left out, where that was allowed."""
     remarks: tuple[str, ...] = ()
     boxes: list[Corners] | None = None
-    """[N], the box of each that is to be cut out; ``paths`` then holds a file once for each of its boxes."""
+    """[N], the box of each that is to be cut out; ``paths`` then lists a file once for each of its boxes."""
     box_unit: Unit = "pixels"
     is_of_turned_pictures: bool = False
-    """Whether boxes count in pictures that were turned by EXIF, whatever is asked for."""
+    """Whether boxes refer to pictures that were rotated by EXIF, whatever the settings."""
 
     def name(self, row: int) -> str:
-        """What an image is called: its path, with #x,y,width,height for a box."""
+        """The name of an image: its path, with #x,y,width,height for a box."""
         return (
             self.paths[row]
             if self.boxes is None
@@ -111,16 +111,16 @@ def read_listed_images(
     box_categories: Sequence[str] = MEGADETECTOR_CATEGORIES,
     min_confidence: float = MEGADETECTOR_CONFIDENCE,
 ) -> ListedImages:
-    """The images that any list or table names: LIST_SUFFIXES says which there are.
+    """The images that any list or table names; LIST_SUFFIXES lists the kinds.
 
-    ``root``: where relative paths begin, and what absolute ones must lie below (default: the
-    list's folder). ``path_column`` and ``label_column``: the columns of a table, where they are not
-    called as in PATH_COLUMNS and LABEL_COLUMNS. ``partial``: rows without a label are left out and
-    counted; else they are an error. ``boxes``: whether each row of a table with box columns is an image of its own, and
-    in which unit (auto: where there are such columns, and where the unit is sure). What MegaDetector writes is boxes in
-    any case, of ``box_categories`` from ``min_confidence`` on. The paths are those that were written, normalised, and
-    need not exist: :func:`sdclr.data.sources.listed_names.match_names` finds the files they mean.
-    Raises MissingInputError, DataError naming the line, or ConfigError that lists the columns.
+    ``root``: the folder that relative paths start from and absolute ones must be below (default: the list's folder).
+    ``path_column`` and ``label_column``: the columns of a table, where they are not named as in PATH_COLUMNS and
+    LABEL_COLUMNS. ``partial``: rows without a label are left out and counted; else they are an error. ``boxes``:
+    whether each row of a table with box columns is an image of its own, and in which unit (auto: where there are such
+    columns, whose unit must be unambiguous). MegaDetector's files are always boxes, of ``box_categories`` from
+    ``min_confidence`` on. The paths are returned as written, normalised, and need not exist:
+    :func:`sdclr.data.sources.listed_names.match_names` finds the files they mean. Raises MissingInputError, DataError
+    naming the line, or ConfigError that lists the columns.
     """
     if file.suffix.lower() not in TABLE_SUFFIXES:
         for setting, value in (("path", path_column), ("label", label_column)):
@@ -150,8 +150,8 @@ def read_listed_images(
 def read_txt_list(file: Path, root: Path | None = None) -> ListedImages:
     """Lines ``relative/path label`` with whole numbers for labels, or plain lines ``relative/path``; never both.
 
-    An absolute path below ``root`` (default: the list's folder) stands for the relative one.
-    Raises DataError naming the line.
+    An absolute path below ``root`` (default: the list's folder) is made relative to it. Raises DataError naming the
+    line.
     """
     lines = [(number, line.strip()) for number, line in read_lines(file)]
     labelled = [_LABELLED_LINE.fullmatch(line) for _, line in lines]
@@ -178,7 +178,7 @@ def read_txt_list(file: Path, root: Path | None = None) -> ListedImages:
 
 
 def _ends_in_a_word(line: str) -> bool:
-    """Whether an image's name is followed by something after white space."""
+    """Whether an image's name is followed by a word after white space."""
     name, *rest = line.rsplit(maxsplit=1)
     return (
         bool(rest)
@@ -302,7 +302,7 @@ def _below(roots: tuple[str, ...], path: str) -> str:
 
 
 def _common_folder(rows: list[_Row]) -> str:
-    """A hint at the folder below which all absolute paths of a list lie."""
+    """A hint at the folder that contains all absolute paths of a list."""
     absolute = [
         path for row in rows if os.path.isabs(path := row.path.strip()) and "\0" not in path
     ]
@@ -313,7 +313,7 @@ def _common_folder(rows: list[_Row]) -> str:
 
 
 def _is_file_name(path: str) -> bool:
-    """Whether a system can be asked for it: JSON can write halves of characters."""
+    """Whether a system accepts it as a file name: JSON can contain lone surrogates."""
     try:
         os.fsencode(path)
     except UnicodeEncodeError:
@@ -326,7 +326,7 @@ def _checked(
 ) -> ListedImages:
     """Rows whose paths stay below the root and are distinct, ``./a//b`` written as ``a/b``.
 
-    With boxes path and box together are distinct. ``hint``: whether to say that boxes could be taken for images.
+    With boxes, path and box together are distinct. ``hint``: whether to mention that boxes could be used as images.
     """
     line_of: dict[tuple[str, Corners | None], int] = {}
     begin = file.parent if root is None else root
@@ -344,7 +344,7 @@ def _checked(
                 f"{where}: a tab; one space goes between path and label: {row.path[:80]!r}."
             )
         relative = _below(roots, row.path)
-        # a backslash may stand between folders, or be part of what a table of ours writes for a sign that is no text
+        # a backslash may separate folders, or be part of the escape that our tables write for an undecodable byte
         if problem := leaving_problem(relative) or leaving_problem(relative.replace("\\", "/")):
             raise DataError(
                 f"{where}: {problem} Paths are relative to the list's folder, or to data.root; absolute ones must "
@@ -375,12 +375,12 @@ def _checked(
 
 
 def is_other_encoding(text: str) -> bool:
-    """Whether a text of a file has bytes that are no UTF-8."""
+    """Whether a text from a file has bytes that are not UTF-8."""
     return any("\udc80" <= sign <= "\udcff" for sign in text)
 
 
 def _warn_of_other_encoding(labels: Iterable[str], file: Path) -> None:
-    """A warning for class names with bytes that are no UTF-8: they would be unreadable wherever they are shown."""
+    """Warn of class names with bytes that are not UTF-8: they would be unreadable wherever they are shown."""
     for label in dict.fromkeys(labels):
         if is_other_encoding(label):
             warnings.warn(

@@ -1,8 +1,8 @@
 """ImageNet-100 and ImageNet-LT-exp: images on disk, split by the authors' lists.
 
 C classes. The pool is every distinct training file that a list names, in the order of its names; the positions of the
-split point into it. Opens no image and asks for the state of no file: only where the full training list is absent,
-which the class folders then replace, are these listed.
+split point into it. Opens no image and reads the state of no file. The class folders are listed for the check of links,
+and where the full training list is absent, which they then replace.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def read_imagenet(
     """``name`` (a key of AUTHORS_IMAGENET_LISTS) from ``root``, which holds train/ and val/, and the authors' folder.
 
     Raises MissingInputError for an absent folder or list, and DataError, naming list and line, for lists that do not
-    fit together and, unless ``links`` may lead anywhere, for images that lie outside of ``root``.
+    fit together and, unless ``links`` may lead anywhere, for images that are outside ``root``.
     """
     for folder in (root, root / "train", root / "val"):
         if not folder.is_dir():
@@ -79,7 +79,7 @@ def read_imagenet(
 
 
 def _read_lists(name: str, splits_dir: Path) -> dict[str, ImageList]:
-    """Every list that is there; only the full training list may be absent."""
+    """Every list that is present; only the full training list may be absent."""
     lists = {}
     for subset, file in AUTHORS_IMAGENET_LISTS[name].items():
         path = splits_dir / file
@@ -109,7 +109,7 @@ def _label_of_each_image(lists: Lists) -> dict[str, int]:
 
 
 def _folder_of_each_class(lists: Lists) -> list[str]:
-    """The training folder of every class [C], train/n01440764 for example; every list must know every class."""
+    """The training folder of every class [C], train/n01440764 for example; every list must have every class."""
     num_classes = _count_classes(lists)
     folder_of: dict[int, str] = {}
     label_of: dict[str, int] = {}
@@ -150,7 +150,7 @@ def _count_classes(lists: Lists) -> int:
 
 
 def _refuse_overlap(lists: Lists) -> None:
-    """No image that is trained on may be one that decides or measures."""
+    """Refuse images that are both trained on and used for validation or testing."""
     held_out = {path: part for part in ("validation", "test") for path in lists[part].paths}
     for name in ("long_tail", "balanced", "few_shot", "train", "validation"):
         for row, path in enumerate(lists[name].paths if name in lists else ()):
@@ -165,7 +165,7 @@ def _refuse_overlap(lists: Lists) -> None:
 
 
 def _list_class_folders(root: Path, folders: list[str]) -> dict[str, int]:
-    """Label of every image file in the class folders, sorted within each. Lists folders, looks at no file."""
+    """Label of every image file in the class folders, sorted within each. Lists folders, opens no file."""
     label_of: dict[str, int] = {}
     for label, folder in enumerate(folders):
         try:
@@ -190,7 +190,7 @@ def _list_class_folders(root: Path, folders: list[str]) -> dict[str, int]:
 def _remaining(listed: Mapping[str, int], lists: Lists, root: Path) -> list[str]:
     """The full training list: every file of the class folders that is not held out for validation.
 
-    Raises MissingInputError where the other lists name files that the folders lack: what is left would be too few.
+    Raises MissingInputError where the other lists name files that the folders lack: too few would remain.
     """
     named = {
         path: None for name, images in lists.items() if name != "test" for path in images.paths

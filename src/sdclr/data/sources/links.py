@@ -1,7 +1,7 @@
-"""Links below the root of a collection that lead out of it: refused, unless it is said that they may lead anywhere.
+"""Links below the root of a collection that lead out of it: refused, unless links may lead anywhere.
 
-Whoever hands you a folder or a list could otherwise have any image of yours decoded. Opens no file: a folder is listed
-once, and only where it holds links are its files looked at. Links that lead nowhere are left to whoever reads them.
+Otherwise a folder or list from somebody else could have any image of yours decoded. Opens no file: a folder is listed
+once, and its files are checked only where it has links. Broken links are left to the code that reads them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class _Folder(NamedTuple):
 
 
 class LinkCheck:
-    """Tells which links below one root lead out of it; where links may lead anywhere, none does."""
+    """Finds the links below one root that lead out of it; none are reported where links may lead anywhere."""
 
     def __init__(self, root: Path | str, links: Links) -> None:
         self.root = root
@@ -33,7 +33,7 @@ class LinkCheck:
         self._real_folder = functools.cache(_real_path)  # many links lead to one folder
 
     def refuse_ways_out(self, paths: Sequence[str], where: Callable[[int], str]) -> None:
-        """DataError if one of ``paths`` below the root lies elsewhere; ``where(row)`` says which line names it."""
+        """DataError if one of ``paths`` below the root is elsewhere; ``where(row)``: the line that names it."""
         if not self._refuses:
             return
         out = {
@@ -46,7 +46,7 @@ class LinkCheck:
             raise self.refusal(f"{where(row)}: {printable(paths[row])}", end, len(out))
 
     def refusal(self, first: str, end: str, number: int) -> DataError:
-        """``first`` is what leads to ``end``; it is one of ``number``."""
+        """The error for ``first``, which leads to ``end`` and is one of ``number``."""
         more = f" ({number - 1} more links do so)" if number > 1 else ""
         return DataError(
             f"{first} leads through a link out of {printable(self.root)}, to {printable(end)}{more}. Put the images "
@@ -54,7 +54,7 @@ class LinkCheck:
         )
 
     def end_of_link(self, link: str) -> str | None:
-        """Where a link to a file or folder ends, if outside; None for one that ends inside or nowhere, and for none."""
+        """Where a link to a file or folder ends, if outside; None if it ends inside, is broken or is not a link."""
         if not self._refuses:
             return None
         try:
@@ -70,7 +70,7 @@ class LinkCheck:
         return end
 
     def _end_of_file(self, path: str) -> str | None:
-        """Where a file below the root lies, if outside."""
+        """Where a file below the root really is, if outside."""
         parent = path.rpartition("/")[0]
         folder = self._folders.get(parent)
         if folder is None:
@@ -86,13 +86,13 @@ class LinkCheck:
         try:
             is_inside = self._is_inside(_real_path(folder))
         except OSError:
-            # not there: that shows when its files are read
+            # missing: reading its files raises the error
             return _Folder(is_inside=True, may_hold_links=True)
         try:
             with os.scandir(folder) as entries:
-                # of all, not of those that are listed: a file system may take A.jpg for a.jpg
+                # check all entries, not only the listed ones: a file system may take A.jpg for a.jpg
                 return _Folder(is_inside, any(entry.is_symlink() for entry in entries))
-        except OSError:  # it may be passed through, not listed
+        except OSError:  # it may be traversed, but not listed
             return _Folder(is_inside, may_hold_links=True)
 
     def _is_inside(self, real: str) -> bool:
@@ -100,6 +100,6 @@ class LinkCheck:
 
 
 def _real_path(path: str) -> str:
-    # OSError for what leads nowhere or in circles; realpath would take it for something
+    # OSError for broken or circular links, which realpath would resolve to something
     os.stat(path)
     return os.path.realpath(path)

@@ -1,6 +1,6 @@
-"""Whether the paths of a list begin where they are said to, and where else they may.
+"""Whether the paths of a list exist below its root, and below which other folder they do.
 
-A look at the first files, and at folders near by where none of them is there.
+Checks the first files and, where none of them exists, folders nearby.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from sdclr.errors import MissingInputError
 from sdclr.safe_text import command, shown
 
 FILES_LOOKED_FOR = 64
-"""Entries of a list for which another root is looked for, where none of them is there."""
+"""Entries of a list for which another root is searched, where none of them exists."""
 FOLDERS_LOOKED_INTO = 500
-"""Folders that are listed on the way, each up to ENTRIES_LOOKED_AT entries."""
+"""The most folders that are listed in the search, each up to ENTRIES_LOOKED_AT entries."""
 ENTRIES_LOOKED_AT = 10_000
 
 
 def require_right_root(listed: ListedImages, given: Path | None) -> None:
-    """MissingInputError that asks for data.root where no listed file is below the root, and names the folder if seen.
+    """MissingInputError that asks for data.root where no listed file is below the root, and names the folder if found.
 
-    Such as the one where the command runs, which is what most programs take for the beginning of paths. ``given``: the
-    root; None: the list's own folder.
+    That may be the working directory, which most programs resolve paths against. ``given``: the root; None: the list's
+    own folder.
     """
     root = listed.file.parent if given is None else given
     sample = listed.paths[:FILES_LOOKED_FOR]
@@ -49,19 +49,19 @@ def require_right_root(listed: ListedImages, given: Path | None) -> None:
 
 
 def _is_there(folder: Path, path: str) -> bool:
-    """As the list writes it, or as it is meant where it has a backslash."""
+    """Whether a file exists as the list writes it, or as it is meant where it has a backslash."""
     name = match_names(folder, [path]).paths[0] if "\\" in path else path
     return os.path.lexists(folder / name)
 
 
 def _folder_above(sample: list[str], root: Path) -> Path | None:
-    """The nearest folder below which most of these files are: here, beside the list, or a few folders down from these.
+    """The nearest folder below which most of these files are: here, next to the list, or a few folders down from these.
 
-    Looks into FOLDERS_LOOKED_INTO folders at most.
+    Lists at most FOLDERS_LOOKED_INTO folders.
     """
     beside = Path(os.path.realpath(root))
     places = list(dict.fromkeys([Path.cwd(), beside.parent, beside]))
-    # grows while it is gone through: the nearest come first
+    # grows while it is iterated over: the nearest come first
     for number, place in enumerate(places):
         found = sum(_is_there(place, path) for path in sample)
         if 2 * found > len(sample):

@@ -1,8 +1,8 @@
 """Which files the entries of a list mean, where a name is written in another form than on the disk.
 
 One letter (é) may be written as one character or as two (NFC, NFD; macOS and some archives write the latter), tables
-pad their fields with spaces, those of Windows have \\ between folders, and our own write \\xff for a byte that is no
-text. An entry whose file is there as it is written is never changed. Opens no file.
+pad their fields with spaces, those of Windows have \\ between folders, and our own write \\xff for an undecodable byte.
+An entry whose file exists as written is never changed. Opens no file.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from sdclr.safe_text import csv_cell, table_text
 
 
 class MatchedNames(NamedTuple):
-    """The entries of a list as their files are called."""
+    """The entries of a list by the names of their files."""
 
     paths: list[str]
     num_padded: int
-    """Entries without whose outer spaces the file was found."""
+    """Entries whose file was found after their outer spaces were dropped."""
     num_normalised: int
     """Entries whose letters the file's name writes in another form."""
     num_escaped: int
-    """Entries that have escapes for what is no text in the file's name."""
+    """Entries that have escapes for undecodable bytes in the file's name."""
     num_backslashes: int
     """Entries with a backslash between folders."""
 
@@ -43,7 +43,7 @@ class MatchedNames(NamedTuple):
 
 
 def match_names(root: Path, paths: Sequence[str]) -> MatchedNames:
-    """The entries ``paths`` below ``root``; one that no file has in any form stays as it is written."""
+    """The entries ``paths`` below ``root``; one that matches no file in any form stays as written."""
     names, found = _Names(root), list[str]()
     num_padded = num_normalised = num_escaped = num_backslashes = 0
     absent: list[int] = []
@@ -68,7 +68,9 @@ def match_names(root: Path, paths: Sequence[str]) -> MatchedNames:
         else:
             found.append(path)
             absent += [len(found) - 1] if "\\" in bare else []
-    if num_backslashes:  # then the others of this list are meant so, too: files that are not there
+    if (
+        num_backslashes
+    ):  # then the other entries of this list, whose files are missing, are meant this way, too
         for place in absent:
             found[place] = with_slashes(found[place].strip())
         num_backslashes += len(absent)
@@ -81,7 +83,7 @@ def with_slashes(path: str) -> str:
 
 
 class _Names:
-    """The names below a folder, every folder listed once and only when it is asked for."""
+    """The names below a folder, every folder listed once and only when it is needed."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -91,12 +93,12 @@ class _Names:
         self._folders: dict[str, str | None] = {"": ""}
 
     def has(self, path: str) -> bool:
-        """Whether a file is there under this very name, or the file system says that it is."""
+        """Whether a file exists under exactly this name, or the file system accepts the name."""
         folder, name = posixpath.split(path)
         return name in self._names(folder) or os.path.lexists(os.path.join(self._root, path))
 
     def other_form(self, path: str) -> str | None:
-        """The path whose letters are the same in another form, if there is one alone."""
+        """The path with the same letters in another form, if there is exactly one."""
         if path.isascii():
             return None
         folder, name = posixpath.split(path)
@@ -110,7 +112,7 @@ class _Names:
         return path if self.has(path) else self.other_form(path)
 
     def unescaped(self, path: str) -> str | None:
-        """The path that a table of ours writes so, with escapes for what is no text; if there is one alone."""
+        """The path that our tables write like this, with escapes for undecodable bytes, if there is exactly one."""
         if "\\" not in path:
             return None
         there = ""
@@ -132,18 +134,18 @@ class _Names:
         if folder not in self._listed:
             try:
                 self._listed[folder] = frozenset(os.listdir(os.path.join(self._root, folder)))
-            except (OSError, ValueError):  # not there, or it may be passed through and not listed
+            except (OSError, ValueError):  # missing, or it may be traversed, but not listed
                 self._listed[folder] = frozenset()
         return self._listed[folder]
 
     def _forms(self, folder: str) -> dict[str, str]:
-        """Names by their NFC form; an empty text for a form that several names have."""
+        """Names by their NFC form; an empty string for a form that several names share."""
         if folder not in self._by_form:
             self._by_form[folder] = self._names_by(_nfc, folder)
         return self._by_form[folder]
 
     def _texts(self, folder: str) -> dict[str, str]:
-        """Names by what tables of ours write for them; an empty text for what stands for several names."""
+        """Names by the text that our tables write for them; an empty string for a text that several names share."""
         if folder not in self._by_text:
             self._by_text[folder] = self._names_by(table_text, folder)
         return self._by_text[folder]

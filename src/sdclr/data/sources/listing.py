@@ -1,10 +1,10 @@
-"""Which image files lie below a folder, from the folders alone: no file is opened or asked for its state.
+"""Which image files are below a folder, from the folders alone: no file is opened, and no state of a file read.
 
-What sdclr has written there itself, whole run folders and the dry run's sheets of views, is left out. A sheet is the
-one kind of file that is opened, where its name is that of a sheet.
+Outputs of sdclr itself, whole run folders and the dry run's sheets of views, are left out. Only files with the name of
+a sheet are opened.
 
 The order is that of the bytes of the relative paths, on every machine. Names may hold anything a file system allows;
-bytes that are no text survive as surrogates (surrogateescape).
+undecodable bytes survive as surrogates (surrogateescape).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sdclr.errors import DataError, MissingInputError
 from sdclr.run.files import RUN_FILES, looks_like_a_run
 
 HEIF_SUFFIXES = (".heic", ".heif", ".hif")
-"""Phones' photographs; they are images where the extra heif is installed."""
+"""Photographs from phones; they are images where the extra heif is installed."""
 IMAGE_SUFFIXES = (
     *(".jpeg", ".jpg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff"),
     *(".gif", ".ppm", ".pgm", ".avif"),
@@ -49,11 +49,11 @@ class Listing(NamedTuple):
     paths: list[str]
     """Relative, with / between folders, in the order of their bytes."""
     num_other: int
-    """Files that are no images by their name, and what is no file: pipes, sockets, devices."""
+    """Files that are not images by their name, and pipes, sockets and devices."""
     num_hidden: int
-    """Files and folders whose name begins with a dot; what such folders hold is not counted."""
+    """Files and folders whose name begins with a dot; the contents of such folders are not counted."""
     num_excluded: int
-    """Folders left out because they were to be."""
+    """Folders left out on request."""
     num_ours: int = 0
     """Run folders, and sheets of views."""
     num_service: int = 0
@@ -63,10 +63,10 @@ class Listing(NamedTuple):
     num_unwanted: int = 0
     """Files and folders that the user's globs match; such folders are not entered."""
     pictures: tuple[tuple[str, int], ...] = ()
-    """Of pictures that cannot be read: each suffix and how many files have it; they are not in ``num_other``."""
+    """The suffixes of pictures that cannot be read, each with the number of files; these are not in ``num_other``."""
 
     def remarks(self) -> list[str]:
-        """What was left out, one phrase each."""
+        """What was left out, a phrase for each kind."""
         return other_pictures(dict(self.pictures)) + self._counts()
 
     def _counts(self) -> list[str]:
@@ -110,15 +110,15 @@ def list_images(
 
     So are the folders in which servers and systems keep thumbnails and trash; ``root`` itself may be one.
 
-    A link to a file counts as a file, broken or not: that shows when it is read. A folder is entered once, under its
-    own name rather than a link's: loops of links end. Raises MissingInputError for an absent folder and DataError for
-    one that may not be listed, and unless ``links`` may lead anywhere for a link that leads out of ``root``, if
-    ``glob`` could match it, or something below it.
+    A link to a file counts as a file, broken or not: reading it shows which. A folder is entered once, under its own
+    name rather than a link's, so loops of links end. Raises MissingInputError for an absent folder and DataError for
+    one that may not be listed and, unless ``links`` may lead anywhere, for a link that leads out of ``root``, if
+    ``glob`` could match it or something below it.
     """
     walk = _Walk(root, exclude, suffixes, links, unwanted or Exclusion(), glob)
     folders, linked_folders = [""], list[str]()
     while folders or linked_folders:
-        if not folders:  # every folder proper was entered before the first link is followed
+        if not folders:  # all real folders are entered before the first link is followed
             linked_folders.sort(key=os.fsencode, reverse=True)
             folders.append(linked_folders.pop())
         prefix = folders.pop()
@@ -153,7 +153,7 @@ class _Walk:
         self._num_ours = self._num_unwanted = 0
 
     def enter(self, prefix: str) -> _Folder | None:
-        """Take the images of a folder; None for one that was entered before or is left out."""
+        """Add the images of a folder; None for one that was entered before or is left out."""
         if not self._is_entered(prefix):
             return None
         found = _read_folder(self._root, prefix, self._suffixes, self._unwanted)
@@ -195,14 +195,14 @@ class _Walk:
         return not self._leads_out(name, prefix)
 
     def _leads_out(self, path: str, name: str) -> bool:
-        """Whether a link leads out of the root; it is kept under ``name``."""
+        """Whether a link leads out of the root; if so, its end is kept under ``name``."""
         end = self._links.end_of_link(os.path.join(self._root, path))
         if end is not None:
             self._ways_out[name] = end
         return end is not None
 
     def listing(self) -> Listing:
-        """All of it; DataError where a link leads out."""
+        """The whole listing; DataError where a link leads out."""
         if self._ways_out:
             first = min(self._ways_out, key=os.fsencode)
             place = printable(os.path.join(self._root, first))
@@ -221,7 +221,7 @@ class _Walk:
 
 
 class _Folder(NamedTuple):
-    """What one folder holds; names are relative to the root, those of folders end in /."""
+    """The contents of one folder; names are relative to the root, those of folders end in /."""
 
     images: list[str]
     linked_images: list[str]
@@ -232,7 +232,7 @@ class _Folder(NamedTuple):
     num_other: int
     num_hidden: int
     is_run: bool
-    """Whether it is the folder of a run of ours."""
+    """Whether it is a run folder of sdclr."""
     num_unwanted: int
     """Images."""
     pictures: list[str]
@@ -294,7 +294,7 @@ def _entries_of(folder: Path | str) -> list[os.DirEntry[str]]:
 
 
 def _is_sheet(path: str) -> bool:
-    """Whether a file is a sheet of views that a dry run has written, by its name and by its mark."""
+    """Whether a file is a sheet of views that a dry run has written, by its name and its mark."""
     if not path.endswith(SHEET_ENDING):
         return False
     with contextlib.suppress(OSError), open(path, "rb") as file:
@@ -303,7 +303,7 @@ def _is_sheet(path: str) -> bool:
 
 
 def _identity(folder: Path | str) -> tuple[int, int]:
-    """Device and inode: one folder, whatever it is called."""
+    """Device and inode, which identify a folder whatever its name."""
     try:
         state = os.stat(folder)
     except OSError as error:

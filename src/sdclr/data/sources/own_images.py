@@ -1,6 +1,6 @@
-"""A collection of somebody's own images: a folder, a list, a table or shards, taken as it is. Opens no image.
+"""A collection of a user's own images: a folder, a list, a table or shards, taken as it is. Opens no image.
 
-N images, C classes. Labels are known where a list brings them, or where sub-folders are said to be classes.
+N images, C classes. Labels are known where a list has them, or where sub-folders are declared to be classes.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from sdclr.errors import ConfigError
 from sdclr.safe_text import shown
 
 TURNED_SUFFIXES = {"TIFF": (".tif", ".tiff"), "HEIC": HEIF_SUFFIXES}
-"""Files that their readers turn as they say, whatever is asked for."""
+"""Files that their readers rotate by their own orientation, whatever the settings."""
 _NUMBER = re.compile(r"-?[0-9]{1,100}(\.[0-9]{1,100})?")
 
 
@@ -60,13 +60,13 @@ def read_own_images(
 ) -> LabelledImages:
     """The images at ``path``, and the labelled test set at ``test_path``: each a folder, a list, a .csv or shards.
 
-    Either may be an address of shards (:mod:`sdclr.addresses`), a pattern of such or a folder of them. ``wanted`` holds
-    for both, but that the sub-folders of a test folder always are classes. Of folders that are splits, training images
-    are trained on, and where classes are known the others are the validation and the test set. A glob of
-    ``wanted.unwanted`` that matches nothing is a warning. A test class that no training image has is an error, and so
-    is an image in both sets. ``validation_is_drawn``: whether validation images are to be drawn from the training
-    images, which is an error where a folder holds them. ``val_is_test``: of folders that are splits, whether that of
-    validation images is the test set where there is none.
+    Either may be an address of shards (:mod:`sdclr.addresses`), a pattern of such or a folder of them. ``wanted``
+    applies to both, except that the sub-folders of a test folder are always classes. Of folders that are splits,
+    training images are trained on, and where classes are known the others are the validation and the test set. A glob
+    of ``wanted.unwanted`` that matches nothing causes a warning. A test class that no training image has is an error,
+    and so is an image in both sets. ``validation_is_drawn``: whether validation images are to be drawn from the
+    training images, which is an error where a folder holds them. ``val_is_test``: of folders that are splits, whether
+    the validation folder is the test set where there is no test folder.
     """
     wanted, reading = wanted or Wanted(), reading or Reading()
     sources = [path] if test_path is None else [path, test_path]
@@ -102,7 +102,7 @@ def read_own_images(
 
 
 def _require_fitting(wanted: Wanted, path: Place, sources: Sequence[Place]) -> None:
-    """ConfigError for a setting that does nothing for what lies at ``path``, before anything is read."""
+    """ConfigError for a setting that does nothing for what is at ``path``, before anything is read."""
     root = wanted.root
     if root is not None and all(source.is_dir() for source in sources):
         raise ConfigError(
@@ -156,10 +156,10 @@ def _turned_in_any_case(paths: Iterable[str]) -> list[str]:
 
 
 def class_names_of(labels: list[str] | None) -> list[str]:
-    """The distinct labels [C]: by value where all are numbers (2, 10 and 2.0, 10.0 as programs write them), else as
-    text.
+    """The distinct labels [C], sorted by value where all are numbers (2, 10 and 2.0, 10.0 as programs write them), else
+    as text.
 
-    A warning where two of them write the same number: every label is a text, and they stay two classes.
+    A warning where two of them spell the same number: every label is a text, and they stay two classes.
     """
     names = sorted(set(labels or ()))
     first_of_value: dict[Decimal, str] = {}
@@ -174,14 +174,14 @@ def class_names_of(labels: list[str] | None) -> list[str]:
 
 
 def _files(found: FoundImages, class_names: list[str], reading: Reading) -> ImageFiles:
-    """The files of the images found, to be decoded as ``reading`` says; labels are positions in ``class_names``."""
+    """The files of the images found, to be decoded by ``reading``; labels are positions in ``class_names``."""
     labels: Positions | None = None
     if found.labels is not None:
         id_of = {name: number for number, name in enumerate(class_names)}
         labels = np.array([id_of[label] for label in found.labels], dtype=np.int64)
     num_workers = reading.num_workers
     if not num_workers and isinstance(found.root, Address):
-        num_workers = max(CONNECTIONS, num_cores())  # they wait for answers, and do not compute
+        num_workers = max(CONNECTIONS, num_cores())  # they wait for answers rather than compute
     return ImageFiles(
         found.root,
         found.paths if isinstance(found.paths, PackedNames) else tuple(found.paths),
@@ -199,7 +199,7 @@ def _files(found: FoundImages, class_names: list[str], reading: Reading) -> Imag
 def _check_boxes(
     found: list[FoundImages], wanted: Wanted, reading: Reading, sources: list[Place]
 ) -> None:
-    """Refuse settings of boxes where there is nothing that they are for."""
+    """Refuse settings of boxes that have no effect."""
     shown_sources = " and ".join(map(printable, sources))
     from_megadetector = any(one.is_of_turned_pictures for one in found)
     if from_megadetector and not reading.exif_rotation:

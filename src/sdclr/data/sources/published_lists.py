@@ -1,4 +1,4 @@
-"""Places-LT and iNaturalist 2018: images on disk, taken as the published lists say. Opens no image.
+"""Places-LT and iNaturalist 2018: images on disk, as listed in the published lists. Opens no image.
 
 C classes. A list has a line ``relative/path label`` for each image. The training list is D_i as a whole: nothing is
 drawn from it, and there is no balanced twin.
@@ -33,7 +33,7 @@ def read_published_lists(
     """``name`` (a key of PUBLISHED_LISTS): images below ``root``, lists in ``lists_dir``.
 
     Raises MissingInputError for an absent folder or list, and DataError, naming list and line, for lists that do not
-    fit together and, unless ``links`` may lead anywhere, for images that lie outside of ``root``.
+    fit together and, unless ``links`` may lead anywhere, for images that are outside ``root``.
     """
     if not root.is_dir():
         raise MissingInputError(f"{name}: folder {root} does not exist.")
@@ -70,7 +70,7 @@ def _read(name: str, lists_dir: Path) -> dict[str, ImageList]:
 
 
 def _checked_classes(lists: Mapping[str, ImageList]) -> int:
-    """C; every class 0 .. C - 1 is trained on, and no other list has another one."""
+    """C; every class 0 .. C - 1 is trained on, and no other list has a class beyond these."""
     train = lists["train"]
     counts = np.bincount(train.labels)
     if (counts == 0).any():
@@ -88,7 +88,7 @@ def _checked_classes(lists: Mapping[str, ImageList]) -> int:
 
 
 def _refuse_shared(lists: Mapping[str, ImageList]) -> None:
-    """No image may be in two of the lists."""
+    """DataError where an image is in two of the lists."""
     list_of: dict[str, ImageList] = {}
     for images in lists.values():
         for row, path in enumerate(images.paths):
@@ -100,7 +100,7 @@ def _refuse_shared(lists: Mapping[str, ImageList]) -> None:
 
 
 def _class_names(train: ImageList, num_classes: int) -> list[str]:
-    """The folder of each class below what all share; the class's number where folders are no classes."""
+    """The folder of each class below their common folder; the class's number where folders are not classes."""
     folders: dict[int, set[str]] = {}
     for path, label in zip(train.paths, train.labels.tolist(), strict=True):
         folders.setdefault(label, set()).add(path.rpartition("/")[0])

@@ -1,6 +1,6 @@
-"""Images out of Python: a torch or Hugging Face dataset, a list of PIL images, arrays or paths, an array, a table.
+"""Images from Python: a torch or Hugging Face dataset, a list of PIL images, arrays or paths, an array, a table.
 
-What is given must have a length and be indexed by number; one item is an image, or a pair or mapping that holds one.
+The object must have a length and be indexed by number; an item is an image, or a pair or mapping that contains one.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ IMAGE_COLUMNS = ("image", "img", "picture")
 PATH_COLUMNS = ("path", "image_path", "file_path", "filepath", "file", "filename", "file_name")
 LABEL_COLUMNS = ("label", "labels", "class", "target")
 MOST_CLASSES = 1 << 63
-"""Class numbers lie below."""
+"""Class numbers are below this."""
 MOST_GUESSED = 16
-"""Channels that a shape is taken to mean without being told."""
+"""The most channels that are inferred from a shape."""
 _CURE = "Give PIL images, uint8 arrays [H, W, 3], uint8 or [0, 1] tensors [3, H, W], or paths."
 
 
@@ -57,12 +57,12 @@ def given_images(
 
     ``images``: a torch Dataset, a Hugging Face Dataset with a column of images, a sequence of PIL images, arrays,
     tensors or paths, one array [N, H, W, 3] or tensor [N, 3, H, W], or a pandas table with a column of paths.
-    ``labels`` [N]: classes as numbers or words; by default those of a column of labels, or that stand beside the
-    images in pairs and mappings, or else ``images.targets``, or none. ``channels``: of every image, by default those of
-    the first one if it is an array or tensor of 2 or more than 3, else 3, as which greys are read. ``grey_bits``: how
-    many bits images of 16 use.
-    Raises DataError for what is no image, counting from 0, and for labels that do not fit; MissingInputError for a path
-    without a file.
+    ``labels`` [N]: classes as numbers or words; by default those of a column of labels, or those next to the images in
+    pairs and mappings, or else ``images.targets``, or none. ``channels``: of every image, by default those of the first
+    one if it is an array or tensor of 2 or more than 3, else 3, to which greys are converted. ``grey_bits``: how many
+    bits 16-bit images use.
+    Raises DataError for items that are not images, counting from 0, and for labels that do not fit; MissingInputError
+    for a path without a file.
     """
     items, in_table = _items(images)
     if isinstance(labels, Mapping | Set | str):
@@ -92,19 +92,19 @@ def given_images(
 
 
 class _Looking:
-    """Opens what was given, in any thread, and keeps what the first look at each has found."""
+    """Opens the given images, in any thread, and keeps the facts found when each is first opened."""
 
     def __init__(self, items: Any, channels: int | None, grey_bits: int) -> None:
         num = len(items)
         self._items, self._grey_bits = items, grey_bits
-        # of a dataset nobody knows whether several threads may ask it at once
+        # a dataset may not be safe to use from several threads at once
         several = isinstance(items, list | tuple | np.ndarray | torch.Tensor)
         self._turn = contextlib.nullcontext() if several else threading.Lock()
         self.sizes, self.digests = np.zeros((num, 2), np.int64), [b""] * num
         self.labels: list[Any] = [None] * num
-        """What each says of its class beside its image."""
+        """The class next to each image in its item."""
         self.levels: dict[int, int] = {}
-        """The largest of every image of 16 bits."""
+        """The largest level of every 16-bit image, by position."""
         self.errors: dict[int, Exception] = {}
         if channels is None:
             channels = _channels_of(self._item(0)) if num else 3
@@ -141,7 +141,7 @@ class _Looking:
 
 
 def _items(images: Any) -> tuple[Any, Sequence[Any] | None]:
-    """What can be indexed by number, and the labels that lie beside it."""
+    """The object that can be indexed by number, and the labels of a table or dataset's column."""
     if isinstance(images, str | Path):
         raise DataError(
             f"images={shown(str(images))} is a path: a folder, list or table of files is data.path. {_CURE}"
@@ -153,7 +153,7 @@ def _items(images: Any) -> tuple[Any, Sequence[Any] | None]:
         columns = {str(name).lower(): name for name in images.column_names}
         _require_column(columns, (*IMAGE_COLUMNS, *PATH_COLUMNS))
         return images, _labels_in(images, columns)
-    if hasattr(images, "iloc"):  # a column of pandas, whose numbers are labels of its own
+    if hasattr(images, "iloc"):  # a column of pandas, which is indexed by its own labels
         return list(images), None
     if not hasattr(images, "__len__") or not hasattr(images, "__getitem__"):
         raise DataError(
@@ -191,7 +191,7 @@ def _labels_in(table: Any, columns: Mapping[str, Any]) -> list[Any] | None:
 
 
 def _image_of(item: Any) -> Any:
-    """The image in an item: itself, the first of a pair, or what a mapping calls so."""
+    """The image in an item: itself, the first of a pair, or a mapping's entry of that name."""
     if isinstance(item, Mapping):
         names = {str(name).lower(): name for name in item}
         return item[_require_column(names, (*IMAGE_COLUMNS, *PATH_COLUMNS))]
@@ -199,7 +199,7 @@ def _image_of(item: Any) -> Any:
 
 
 def _label_of(item: Any) -> Any:
-    """What stands beside an image: the second of a pair, or a column of a mapping; None where nothing does."""
+    """The label next to an image: the second of a pair, or a column of a mapping; None where there is none."""
     if isinstance(item, Mapping):
         names = {str(name).lower(): name for name in item}
         name = next((names[one] for one in LABEL_COLUMNS if one in names), None)
@@ -208,7 +208,7 @@ def _label_of(item: Any) -> Any:
 
 
 def _scalar(value: Any) -> Any:
-    """The number in an array or tensor of one; everything else as it is."""
+    """The number in an array or tensor with one element; everything else as it is."""
     if isinstance(value, np.ndarray | np.generic | torch.Tensor) and math.prod(value.shape) == 1:
         return value.item()
     return value
@@ -217,9 +217,9 @@ def _scalar(value: Any) -> Any:
 def _labels_of(
     beside: Sequence[Any], targets: Sequence[Any] | None, names: Sequence[str] | None
 ) -> tuple[Sequence[Any] | None, Sequence[str] | None]:
-    """The classes that stand beside the images, else those of ``targets``; and what they are called, if that is known.
+    """The classes next to the images, else those of ``targets``; and their names, if known.
 
-    None, with a warning unless there are none at all, where neither are classes: nobody needs labels to train.
+    Where neither are classes, None, with a warning unless there are none at all: training needs no labels.
     """
     there = None if targets is None else [_scalar(one) for one in targets]
     if all(one is None for one in beside):
@@ -255,7 +255,7 @@ def _named(classes: Sequence[Any], names: Sequence[str] | None) -> list[str] | N
 
 
 def _is_missing(label: Any) -> bool:
-    """-1 is how sets without labels write it."""
+    """Whether there is no label; sets without labels write -1."""
     return label is None or (isinstance(label, int) and label == -1)
 
 
@@ -273,14 +273,14 @@ def _why_no_classes(labels: Sequence[Any]) -> str | None:
 
 
 def _name(items: Any, place: int) -> str:
-    """A path where it is one; else the place."""
+    """The path of an image that is given as one; else its position."""
     item = items[place] if isinstance(items, list | tuple) else None
     item = _image_of(item) if isinstance(item, tuple | list | Mapping) else item
     return str(item) if isinstance(item, str | Path) else str(place)
 
 
 def _channels_of(item: Any) -> int:
-    """How many the first image has, where its shape says so beyond doubt; else 3."""
+    """The channels of the first image, where its shape is unambiguous; else 3."""
     image = _image_of(item)
     shape = tuple(image.shape) if isinstance(image, torch.Tensor | np.ndarray) else ()
     if len(shape) != 3:
@@ -290,7 +290,7 @@ def _channels_of(item: Any) -> int:
 
 
 def _picture(image: Any, channels: int, bits: int) -> tuple[Picture, int | None]:
-    """Not turned by EXIF, since images of a program are as it sees them; and the largest level, if it had 16 bits."""
+    """The picture, not rotated by EXIF, as a program's images are as it sees them; its largest level if 16-bit."""
     if isinstance(image, str | Path):
         return open_picture(str(image), channels=channels, grey_bits=bits)
     try:
@@ -306,7 +306,7 @@ def _picture(image: Any, channels: int, bits: int) -> tuple[Picture, int | None]
             return ArrayPicture(levels.pixels), levels.largest
         if image.mode == "RGB":
             return DecodedPicture(image), None
-        # a copy, which takes a note of transparency out of it
+        # a copy, as the conversion drops the transparency in its info
         rgb = to_rgb(image.copy(), bits)
         return DecodedPicture(rgb), rgb.info.get(LEVELS_USED)
     except ChannelsError as error:
@@ -324,7 +324,7 @@ def _channels_last(tensor: torch.Tensor, channels: int) -> np.ndarray[Any, Any]:
 
 
 def _warn_of_dark(levels: Mapping[int, int], grey_bits: int) -> None:
-    """Warn of images of 16 bits that are almost black, since their data have fewer bits than their numbers."""
+    """Warn of images of 16 bits that are almost black, since their data use fewer bits than their type."""
     if not levels or (bits := bits_used(list(levels.values()))) >= grey_bits:
         return
     warnings.warn(
@@ -335,7 +335,7 @@ def _warn_of_dark(levels: Mapping[int, int], grey_bits: int) -> None:
 
 
 def _known_names(images: Any) -> Sequence[str] | None:
-    """What the classes are called: by torchvision's datasets ``classes``, by Hugging Face's the column of labels."""
+    """The class names: ``classes`` of torchvision's datasets, or those of the label column of Hugging Face's."""
     features = getattr(images, "features", None)
     if isinstance(features, Mapping):
         columns = {str(name).lower(): name for name in features}

@@ -37,7 +37,7 @@ def shards_at(address: Address) -> tuple[Address, list[str]]:
     is_glob = any(sign in name for sign in _MAGIC) and address.protocol not in HTTP
     if is_glob and name.lower().endswith(SHARD_SUFFIX):
         below = _shards_below(folder)
-        # a shard that is called so comes first, as on a disk
+        # a shard with exactly this name takes precedence, as on a disk
         names = [name] if name in below else Glob(Path(), name).matching(below)
         if not names:
             raise DataError(

@@ -1,11 +1,11 @@
 """The members of shards on other machines: their headers are read once, and kept on this machine.
 
-The headers of a tar lie between its files. They are read by range, in pieces that grow while members are small and stay
-small where files lie between them, so that a shard of photographs costs a few percent of its bytes. What they say is
-written to an index of each shard as soon as that shard is done: a start that is cut off goes on with the next shard. An
-index counts while the shard is as it was (size and ETag); a damaged one is built again, with a warning. Of several
-processes that want the same index one builds it, and the others wait for it. Nothing depends on an index but time: a
-folder where none can be written is a warning.
+The headers of a tar are between its files. They are read by range, in pieces that grow while members are small and stay
+small where large files separate them, so that a shard of photographs costs a few percent of its bytes. Their contents
+are written to an index of each shard as soon as that shard is done: an interrupted start resumes with the next shard.
+An index is valid while the shard is unchanged (size and ETag); a damaged one is built again, with a warning. Of several
+processes that need the same index, one builds it and the others wait for it. Only time depends on an index: a folder
+where none can be written causes a warning.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ FOLDER = "index"
 SMALLEST_PIECE = 1 << 12
 LARGEST_PIECE = 1 << 20
 NEAR = 1 << 14
-"""Bytes to the next header up to which what lies between is read, too."""
+"""Bytes to the next header up to which the bytes in between are read, too."""
 _warned: dict[Path, object] = {}
-"""Folders where nothing can be kept, of which was warned; each by whom."""
+"""Folders where nothing can be kept and a warning was given, each with a token of the thread that gave it."""
 KINDS: tuple[Kind, ...] = ("file", "holes", "folder", "hard link", "link", "other")
 
 
 Reached = Callable[[int], object]
-"""Hears up to which byte a shard has been gone through."""
+"""Receives the byte up to which a shard has been read."""
 
 
 def _no_report(_: int) -> None:
-    """Nobody wants to know."""
+    """Ignore the progress."""
 
 
 def indexed_members(
     address: str, version: Version, reached: Reached = _no_report
 ) -> list[ShardMember]:
-    """The members of a shard in this state, from its index, which is built where it is not there.
+    """The members of a shard in this state, from its index, which is built if missing.
 
-    Raises tarfile.ReadError for a shard that is no sound tar, and RemoteError for one that cannot be read.
+    Raises tarfile.ReadError for a shard that is not an intact tar, and RemoteError for one that cannot be read.
     """
     found = kept_arrays(
         address,
@@ -64,12 +64,12 @@ def indexed_members(
 
 
 def is_indexed(address: str, version: Version, what: str = "members") -> bool:
-    """Whether :func:`kept_arrays` has it already; a damaged file has not."""
+    """Whether :func:`kept_arrays` has a file for it already; a damaged one does not count."""
     return _current(_file(address, what), address, version) is not None
 
 
 def kept_arrays(address: str, version: Version, what: str, make: Callable[[], Arrays]) -> Arrays:
-    """What was made of a shard in this state: from a file where there is one, else made now and written there."""
+    """The arrays made from a shard in this state: from a file where there is one, else made now and written there."""
     file = _file(address, what)
     if (found := _current(file, address, version)) is not None:
         return found
@@ -86,7 +86,7 @@ def kept_arrays(address: str, version: Version, what: str, make: Callable[[], Ar
 
 @contextlib.contextmanager
 def _claimed(file: Path) -> Iterator[None]:
-    """Inside, no other process makes this file; a warning where nothing can be written there."""
+    """Inside the block, no other process makes this file; a warning where nothing can be written there."""
     # the lock ends with its process, however that ends
     lock = filelock.FileLock(file.with_name(f"{file.name}.lock"))
     try:
@@ -101,9 +101,9 @@ def _claimed(file: Path) -> Iterator[None]:
 
 
 def _warn_of_no_room(folder: Path, error: Exception) -> None:
-    """Once a process and folder."""
+    """Warn once per process and folder."""
     mine = object()
-    if _warned.setdefault(folder, mine) is mine:  # of many threads one
+    if _warned.setdefault(folder, mine) is mine:  # only one of many threads
         cause = error.strerror if isinstance(error, OSError) else str(error).partition(". ")[0]
         warnings.warn(
             f"{folder}: what the headers of shards say cannot be kept there ({cause}), and is read anew at every "
@@ -122,7 +122,7 @@ def _identity(address: str, version: Version) -> dict[str, Any]:
 
 
 def _current(file: Path, address: str, version: Version) -> Arrays | None:
-    """What a file holds, if it was made of this very state; a warning for one that is damaged."""
+    """The contents of a file, if it was made from exactly this state; a warning for one that is damaged."""
     try:
         found = read_arrays(file)
     except DamagedArraysError as error:
@@ -138,7 +138,7 @@ def _current(file: Path, address: str, version: Version) -> Arrays | None:
 
 
 class _Headers(VirtualFile):
-    """A shard as a file whose headers alone are read."""
+    """A shard as a file of which only the headers are read."""
 
     def __init__(self, address: str, version: Version, reached: Reached) -> None:
         super().__init__(version.size)

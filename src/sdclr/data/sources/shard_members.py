@@ -1,4 +1,4 @@
-"""What the headers of a tar shard say of each member, as plain facts: the same wherever the shard lies."""
+"""What the headers of a tar shard state about each member, as plain facts: the same wherever the shard is."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Kind = Literal["file", "holes", "folder", "hard link", "link", "other"]
 
 
 class ShardMember(NamedTuple):
-    """One member, whose content is read for classes alone."""
+    """One member, whose content is read only for classes."""
 
     name: str
     """Without ./ in front of it."""
@@ -26,13 +26,13 @@ class ShardMember(NamedTuple):
     """Its first byte in the shard."""
     size: int
     target: str = ""
-    """What a hard link leads to, without ./ in front of it."""
+    """The target of a hard link, without ./ in front of it."""
     content: bytes = b""
-    """Of a ``.cls``: one byte more than a class may have, at most."""
+    """The beginning of a ``.cls``: at most one byte more than a class may have."""
 
 
 def members_on_disk(shard: Path) -> Iterator[ShardMember]:
-    """:func:`shard_members` of a file; raises OSError as open does, too."""
+    """:func:`shard_members` of a file; also raises OSError as open does."""
     with shard.open("rb") as file:
         yield from shard_members(file, os.fstat(file.fileno()).st_size)
 

@@ -31,7 +31,7 @@ def read_authors_cifar_split(
     """Split ``number`` (1-5) of cifar10 or cifar100 from the authors' ``split`` folder.
 
     Expects their layout, for example ``cifar10_imbSub_with_subsets/split1_D_i.npy`` and ``cifar10/trainIdxList.npy``.
-    Raises MissingInputError for an absent list and DataError for one that is not what it should be.
+    Raises MissingInputError for an absent list and DataError for one that is invalid.
     """
     lists, subsets, list_prefix, subset_prefix = AUTHORS_CIFAR_FOLDERS[dataset]
     folder = Path(folder)
@@ -103,7 +103,7 @@ class ImageList(NamedTuple):
 
 
 def read_image_list(path: Path | str) -> ImageList:
-    """Lines ``relative/path label``; the label is what follows the last space. Raises DataError naming the line."""
+    """Lines ``relative/path label``; the label follows the last space. Raises DataError naming the line."""
     path = Path(path)
     line_of: dict[str, int] = {}
     labels = []
@@ -125,7 +125,7 @@ def read_image_list(path: Path | str) -> ImageList:
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
-    """(number from 1, text) of every line of a list that is not blank; bytes that are no text become surrogates."""
+    """(number from 1, text) of every line of a list that is not blank; undecodable bytes become surrogates."""
     return [
         (number, line)
         for number, line in enumerate(read_text(path).split("\n"), start=1)
@@ -134,7 +134,7 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
 
 
 def read_text(path: Path) -> str:
-    """A list as text, line ends as they are: UTF-8, or what its byte order mark says (UTF-16 and UTF-32).
+    """A list as text, line ends as they are: UTF-8, or the encoding of its byte order mark (UTF-16 and UTF-32).
 
     Raises MissingInputError or DataError when it cannot be read.
     """
@@ -169,7 +169,7 @@ def read_text(path: Path) -> str:
 
 
 def _is_binary(content: bytes) -> bool:
-    """Whether the beginning is no text in any of the usual encodings: control characters where words should be."""
+    """Whether the beginning is not text in any of the usual encodings: control characters where words should be."""
     beginning = content[:1024]
     controls = sum(byte < 32 and byte not in b"\t\n\r\f\x1b" for byte in beginning)
     return controls > 0.05 * len(beginning) or content[:16].count(0) > 1
@@ -185,12 +185,12 @@ def _problem(name: str, label: str, line: str) -> str | None:
 
 
 def path_problem(name: str) -> str | None:
-    """Why a path of a list names nothing below the image folder, if so."""
+    """Why a path of a list names nothing below the image folder; None if it does."""
     return leaving_problem(name) or (backslash_problem(name) if "\\" in name else None)
 
 
 def leaving_problem(name: str) -> str | None:
-    """A path that leads out of the image folder."""
+    """The problem of a path that leads out of the image folder; None for any other."""
     if name.startswith(("/", "~")) or ".." in name.split("/") or "\0" in name:
         return f"{name[:80]!r} leaves the image folder; only paths below it count."
     return None

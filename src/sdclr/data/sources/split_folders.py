@@ -1,6 +1,6 @@
 """Folders that are the splits of one set, train, val and test: recognised by their names, and taken apart.
 
-As Hugging Face's imagefolder, Keras and many archives have them; below each lie images, or a folder for each class.
+Hugging Face's imagefolder, Keras and many archives use them; below each are images, or a folder for each class.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def has_splits(
 ) -> bool:
     """Whether the sub-folders of a folder are splits by their names: training images and others.
 
-    A sub-folder of another name does not count where no image lies below it. ``unwanted``: globs of what to leave out.
+    A sub-folder with another name does not count where no image is below it. ``unwanted``: globs of what to leave out.
     """
     if not folder.is_dir() and folder.suffix.lower() == ZIP_SUFFIX:
         zipped = read_zip(folder, Exclusion(unwanted))
@@ -71,7 +71,7 @@ def has_splits(
             for entry in os.scandir(folder)
             if entry.is_dir() and not entry.name.startswith(".")
         ]
-    except OSError:  # whoever reads the folder says so
+    except OSError:  # reading the folder raises the error
         return False
     parts = {part_of(name) for name in names} - {None}
     if "train" not in parts or len(parts) < 2:
@@ -95,16 +95,16 @@ class _Parts(NamedTuple):
     """A collection whose folders are splits."""
 
     pool: FoundImages
-    """Training images, and where labels are known validation images."""
+    """Training images and, where labels are known, validation images."""
     test: FoundImages | None
     validation: Positions | None
-    """Which of the pool are not trained on."""
+    """Positions in the pool that are not trained on."""
 
 
 def take_apart(found: FoundImages, class_folders: bool, val_is_test: bool = True) -> _Parts:
     """Training, validation and test images by their first folder.
 
-    ``val_is_test``: whether validation is the test set where no folder is.
+    ``val_is_test``: whether the validation folder is the test set where there is no test folder.
     """
     first = [path.removeprefix(found.prefix).partition("/")[0] for path in found.paths]
     parts = [part_of(name) for name in first]

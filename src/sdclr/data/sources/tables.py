@@ -1,7 +1,7 @@
 """Tables as programs write them: CSV (with , ; tab or |), TSV, JSON lines, JSON and Parquet.
 
-N rows. Every value is text here: what a column means is decided by whoever reads it. A number is
-written as its file writes it, an absent value is an empty text, a list or an object is JSON.
+N rows. Every value is text here: the caller decides what a column means. A number is spelled as in its file, a missing
+value is an empty string, a list or an object is JSON.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sdclr.storage.documents import parse_json
 LARGEST_JSON = 1 << 30
 """Bytes of a JSON table, which is parsed as a whole; JSON lines and Parquet have no such limit."""
 LARGEST_PARQUET = 1 << 32
-"""Bytes that the columns of a Parquet file may claim to hold once they are unpacked."""
+"""Bytes that the columns of a Parquet file may claim to hold when unpacked."""
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _EXCELS_LINE = re.compile(r"sep=([,;|\t])\r?\n", re.IGNORECASE)
 """What Excel writes before the header to name the delimiter."""
@@ -35,7 +35,7 @@ class Table(NamedTuple):
 
     file: Path
     columns: dict[str, list[str]]
-    """By name as it is written, outer spaces dropped: the text of every row, [N]."""
+    """By name as written, outer spaces dropped: the text of every row, [N]."""
     lines: list[int]
     """[N], the line of each row, or its number where the file has no lines; from 1."""
     unit: str = "line"
@@ -49,12 +49,12 @@ class Table(NamedTuple):
         return f"{self.file}, {self.unit} {self.lines[row]}"
 
     def find(self, names: Iterable[str]) -> str | None:
-        """The first column that has one of ``names``; capitals do not matter."""
+        """The first column that has one of ``names``, ignoring case."""
         by_name = {name.lower(): name for name in reversed(self.columns)}
         return next((by_name[name] for name in names if name in by_name), None)
 
     def named(self, name: str, setting: str) -> str:
-        """The column ``name``, which a setting asks for. ConfigError that lists the columns."""
+        """The column ``name``, given by a setting. ConfigError that lists the columns if there is none."""
         if name in self.columns:
             return name
         if (found := self.find([name.lower()])) is not None:
@@ -72,7 +72,7 @@ class Table(NamedTuple):
 def read_table(file: Path, known: Collection[str] = ()) -> Table:
     """Any table by its suffix, one of TABLE_SUFFIXES.
 
-    ``known``: names of columns, in small letters, by which the delimiter of a .csv is recognised:
+    ``known``: names of columns, in lower case, by which the delimiter of a .csv is recognised:
     the first of , ; tab and | with which the header has one of them.
     Raises MissingInputError or DataError naming the line, and ConfigError where pyarrow is needed.
     """
@@ -90,11 +90,11 @@ _YES, _NO = ("1", "yes", "true", "y"), ("0", "no", "false", "n")
 
 
 def read_mark(cell: str, where: str, column: str, words: tuple[str, str]) -> bool | None:
-    """A person's yes or no in a cell; None where it is empty. ``words`` say the same for this column.
+    """A user's yes or no in a cell; None where it is empty. ``words``: this column's own words for yes and no.
 
     Raises DataError for anything else.
     """
-    word = cell.strip().lower().removesuffix(".0")  # a spreadsheet's or a data frame's
+    word = cell.strip().lower().removesuffix(".0")  # as spreadsheets and data frames write it
     if not word:
         return None
     yes, no = words
@@ -110,7 +110,7 @@ _PADDED: dict[str, tuple[re.Pattern[str], re.Pattern[str]]] = {}
 
 
 def _padded(delimiter: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """Whether a text has quoted fields with spaces around them, and every field with them."""
+    """Patterns that find quoted fields with spaces around them, and each field with such spaces."""
     if delimiter not in _PADDED:
         d, blank = re.escape(delimiter), "[ ]" if delimiter == "\t" else r"[ \t]"
         _PADDED[delimiter] = (
@@ -123,7 +123,7 @@ def _padded(delimiter: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
 def read_delimited(file: Path, known: Collection[str] = ()) -> Table:
     """Values with one delimiter between them. Raises DataError naming the line.
 
-    The apostrophe that our own CSV files have before what a spreadsheet would take for a formula is dropped.
+    The apostrophe that our own CSV files put before text that a spreadsheet would take for a formula is dropped.
     """
     text, num_skipped = read_text(file), 0
     delimiters: Iterable[str] = "\t" if file.suffix.lower() in (".tsv", ".tab") else _DELIMITERS
@@ -165,7 +165,7 @@ def read_delimited(file: Path, known: Collection[str] = ()) -> Table:
 
 
 def delimiter_name(delimiter: str) -> str:
-    """In words, for messages: commas, semicolons, tabs or vertical bars."""
+    """Its name for messages: commas, semicolons, tabs or vertical bars."""
     return _DELIMITERS[delimiter]
 
 
@@ -174,7 +174,7 @@ def _singular(delimiter: str) -> str:
 
 
 def _delimiter(text: str, delimiters: tuple[str, ...], known: Collection[str]) -> str:
-    """The first with which the header has a known name; else the one of the most columns."""
+    """The first delimiter with which the header has a known name; else the one that gives the most columns."""
     if len(delimiters) == 1:
         return delimiters[0]
     counts: dict[str, int] = {}
@@ -183,7 +183,7 @@ def _delimiter(text: str, delimiters: tuple[str, ...], known: Collection[str]) -
         if any(name.strip(' \t"').lower() in known for name in names):
             return delimiter
         counts[delimiter] = len(names)
-    return max(counts, key=counts.__getitem__)  # of equal ones the first
+    return max(counts, key=counts.__getitem__)  # the first of equal ones
 
 
 def _header(text: str, delimiter: str) -> list[str]:
@@ -194,7 +194,7 @@ def _header(text: str, delimiter: str) -> list[str]:
 
 
 def _require_one_of_each(file: Path, header: Sequence[str], known: Collection[str]) -> None:
-    """DataError where two columns have one of the ``known`` names: which is meant, nobody can say."""
+    """DataError where two columns have the same ``known`` name: which one is meant cannot be known."""
     names = [without_guard(name.strip()) for name in header]
     if twice := [name for name in names if name.lower() in known and names.count(name) > 1]:
         raise DataError(
@@ -218,7 +218,7 @@ def _distinct(names: Iterable[str]) -> list[str]:
 
 
 class _AsWritten(float):
-    """A number that knows how its file writes it: 1.10 is another label than 1.1."""
+    """A number with its spelling in the file: 1.10 is another label than 1.1."""
 
     text: str
 
@@ -255,7 +255,7 @@ def _is_object(text: str) -> bool:
 
 
 def table_of_objects(file: Path, value: Any) -> Table:
-    """A JSON array of objects, one a row. Raises DataError for anything else."""
+    """A JSON array of objects, one per row. Raises DataError for anything else."""
     if isinstance(value, Mapping) and {"images", "annotations"} <= value.keys():
         raise DataError(
             f"{file} looks like COCO's annotations, which are not read. Write a table (.csv, .jsonl) with a column "
@@ -306,7 +306,7 @@ def as_text(value: Any) -> str:
 def _read_parquet(file: Path) -> Table:
     pyarrow, parquet = _pyarrow(file)
     if not file.is_file():
-        read_text(file)  # says that it is absent, or why it cannot be read
+        read_text(file)  # raises an error: it is missing or cannot be read
     try:
         with parquet.ParquetFile(file) as opened:
             schema, facts = opened.schema_arrow, opened.metadata
@@ -355,7 +355,7 @@ def _repeated_names(file: Path, names: list[str]) -> list[str]:
 
 
 def _column_text(pyarrow: Any, column: Any) -> list[str]:
-    if pyarrow.types.is_floating(column.type):  # pandas writes an absent number as NaN
+    if pyarrow.types.is_floating(column.type):  # pandas writes a missing number as NaN
         column = pyarrow.compute.if_else(pyarrow.compute.is_nan(column), None, column)
     try:
         values = column.cast(pyarrow.string()).to_pylist()

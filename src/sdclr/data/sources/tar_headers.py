@@ -1,7 +1,7 @@
-"""The headers of a tar file, read within bounds: what one may claim is decided before anything is read for it.
+"""The headers of a tar file, read within bounds: what one claims is checked before anything is read for it.
 
-tarfile follows whatever a header says: it reads an extended header of any size into memory, calls itself once for each
-of many extended headers in a row, and moves to negative positions. This is its own reader with limits.
+tarfile trusts every header: it reads an extended header of any size into memory, recurses once for each of many
+extended headers in a row, and seeks to negative positions. This is its own reader with limits.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sdclr.errors import SdclrError
 LONGEST_EXTENSION = 1 << 20
 """Bytes of a long name or of a pax header; both hold names, times and a comment."""
 MOST_EXTENSIONS = 16
-"""Extended headers of one member."""
+"""The most extended headers of one member."""
 LONGEST_PADDING = 16 << 20
 """Bytes of zeros after the end mark; tar fills its last record, 10 KB by default."""
 
@@ -29,7 +29,7 @@ _EXTENSIONS = (
 
 
 class _Member(tarfile.TarInfo):
-    """A header that is checked before its reader acts on it; _proc_member is where tarfile lets one in."""
+    """A header that is checked before its reader acts on it; _proc_member is the hook that tarfile provides."""
 
     def _proc_member(self, archive: _Archive) -> _Member:
         if self.size < 0:
@@ -55,8 +55,8 @@ class _Member(tarfile.TarInfo):
             archive.extensions -= 1
 
     def _is_sparse(self, member: _Member, *_: object) -> None:
-        """Note that a pax header calls the member sparse, without reading its map of holes."""
-        member.sparse = []  # type: ignore[assignment]  # typeshed has the header's bytes in mind
+        """Record that a pax header declares the member sparse, without reading its map of holes."""
+        member.sparse = []  # type: ignore[assignment]  # typeshed describes the header's bytes
 
     _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _is_sparse
 
@@ -64,14 +64,14 @@ class _Member(tarfile.TarInfo):
 class _Archive(tarfile.TarFile):
     tarinfo = _Member
     extensions = 0
-    """Extended headers that are being read for the next member."""
+    """The number of extended headers being read for the next member."""
 
 
 def members_in(file: BinaryIO, size: int) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]:
     """Every member of an uncompressed tar of ``size`` bytes, with the archive to read it from.
 
-    Raises tarfile.ReadError for one that is damaged, cut off, compressed or beyond the limits of this file, whatever
-    its headers claim, and what reading ``file`` raises.
+    Raises tarfile.ReadError for one that is damaged, cut off, compressed or beyond the limits of this module, whatever
+    its headers claim, and passes on what reading ``file`` raises.
     """
     try:
         with _Archive.open(fileobj=file, mode="r:") as archive:
@@ -88,9 +88,7 @@ def members_in(file: BinaryIO, size: int) -> Iterator[tuple[tarfile.TarInfo, tar
         raise tarfile.ReadError(_other_kind(file) or str(error)) from None
     except (tarfile.TarError, OSError, SdclrError):
         raise
-    except (
-        Exception
-    ) as error:  # tarfile's parsers raise whatever a damaged header makes them trip over
+    except Exception as error:  # tarfile's parsers raise errors of any kind for damaged headers
         raise tarfile.ReadError(
             f"a damaged header ({type(error).__name__}: {str(error)[:80]})"
         ) from None
@@ -106,11 +104,11 @@ _KINDS = {
     b"<html": "it is a web page",
     b"<?xml": "it is XML, perhaps a server's refusal",
 }
-"""By their first bytes, what is taken for a tar most often."""
+"""By their first bytes, the kinds of files that are most often taken for a tar."""
 
 
 def _other_kind(file: BinaryIO) -> str | None:
-    """What a file is that is no tar, where its first bytes say so."""
+    """What a file is that is not a tar, where its first bytes show it."""
     file.seek(0)
     beginning = file.read(tarfile.BLOCKSIZE).lstrip()
     values = (
@@ -120,9 +118,9 @@ def _other_kind(file: BinaryIO) -> str | None:
 
 
 def _require_end_mark(archive: tarfile.TarFile, size: int) -> None:
-    """A block of zeros where the reader stopped, and only zeros after it.
+    """Require a block of zeros where the reader stopped, and only zeros after it.
 
-    The reader stops without a word at what it cannot read, and at the end of the first of two joined archives.
+    The reader stops silently at anything it cannot read, and at the end of the first of two joined archives.
     """
     assert archive.fileobj is not None
     archive.fileobj.seek(archive.offset)

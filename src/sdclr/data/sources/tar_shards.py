@@ -1,9 +1,9 @@
-"""Images in tar shards, as WebDataset writes them: which there are and where their bytes lie. Opens no image.
+"""Images in tar shards, as WebDataset writes them: which there are and where their bytes are. Opens no image.
 
-An uncompressed tar is an archive that can be read anywhere: once its headers are known, images in shards are images in
-files, in any order, each exactly once an epoch. So there is no stream, no shuffle buffer and no other order than that
-of every collection. Shards lie on a disk, or at addresses (:mod:`sdclr.data.sources.shard_index`). Which of their
-members are images, and of which class, :mod:`sdclr.data.sources.webdataset_samples` says.
+An uncompressed tar allows random access: once its headers are known, images in shards are like images in files, read in
+any order, each exactly once per epoch. So there is no stream, no shuffle buffer and no order but that of every
+collection. Shards are on a disk, or at addresses (:mod:`sdclr.data.sources.shard_index`).
+:mod:`sdclr.data.sources.webdataset_samples` decides which of their members are images, and of which class.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _ARRAYS = ("letters", "lengths", "starts", "sizes", "label_of")
 _BRACES = re.compile(r"\{([0-9]{1,15})\.\.([0-9]{1,15})\}")
 _MOST_SHARDS = 100_000
 _MEMBERS_PER_REPORT = 256
-"""Headers on a disk between two reports of progress: they are read fast."""
+"""Headers on a disk between two progress reports, as they are read fast."""
 
 
 class ShardedImages(NamedTuple):
@@ -56,7 +56,7 @@ class ShardedImages(NamedTuple):
     """[N], the class of each, where every image has one."""
     members: Members
     remarks: list[str]
-    """What was left out, one phrase each."""
+    """What was left out, a phrase for each kind."""
 
 
 def expand_braces(name: str) -> list[str]:
@@ -89,10 +89,10 @@ def read_shards(
 ) -> ShardedImages:
     """The images in tar files below ``root``, from their headers alone; members that are ``unwanted`` do not count.
 
-    A glob is compared with the member's name, and with SHARD/MEMBER.
+    A glob is matched against the member's name and SHARD/MEMBER.
 
-    Raises MissingInputError for an absent shard, and DataError for one that is compressed, cut off or no tar, for one
-    that holds a name twice, and where only some images have a class.
+    Raises MissingInputError for an absent shard, and DataError for one that is compressed, cut off or not a tar, for
+    one that holds a name twice, and where only some images have a class.
     """
     at_address = isinstance(root, Address)
     if not at_address and (absent := [one for one in shards if not (root / one).exists()]):
@@ -127,7 +127,7 @@ class _ShardImages(NamedTuple):
     """The images of one shard, n of them, as arrays."""
 
     letters: npt.NDArray[np.uint8]
-    """Of all names, in UTF-8."""
+    """The letters of all names, in UTF-8."""
     lengths: npt.NDArray[np.int32]
     """[n], of each name."""
     starts: Positions
@@ -163,7 +163,7 @@ def _shard_images(
 
 
 def _joined(shards: list[str], found: list[_ShardImages]) -> ShardedImages:
-    """The images of all shards, one shard after the other. Empties ``found``: twice very many are too many."""
+    """The images of all shards, one shard after the other. Empties ``found``, as two copies may not fit in memory."""
     num_images = [len(one.lengths) for one in found]
     texts = [one.labels for one in found]
     columns = {name: [getattr(one, name) for one in found] for name in _ARRAYS}
@@ -181,7 +181,7 @@ def _joined(shards: list[str], found: list[_ShardImages]) -> ShardedImages:
     )
     starts, sizes = column("starts"), column("sizes")
     if sizes.max() < 1 << 32:
-        sizes = sizes.astype(np.uint32)  # half the memory of very many
+        sizes = sizes.astype(np.uint32)  # half the memory for very many
     labels = _labels(paths, columns["label_of"], texts)
     return ShardedImages(paths, labels, Members(tuple(shards), which, starts, sizes), [])
 
@@ -245,12 +245,12 @@ def _with_progress(members: Iterable[ShardMember], reached: Reached) -> Iterator
 def _images_at(
     root: Address, shards: list[str], unwanted: Exclusion, also: tuple[str, ...]
 ) -> tuple[list[_ShardImages], tuple[Version, ...]]:
-    """The images of shards at addresses, and the state of each: several servers' answers are waited for at once.
+    """The images of shards at addresses, and the state of each: many requests are made at once.
 
-    The states of all are asked for first, so that a shard that is gone is told before the others are indexed.
+    The states of all are requested first, so that a missing shard is reported before the others are indexed.
     """
     require_valid()
-    # with globs, which of them have matched is found out from all members, whatever images were kept
+    # with globs, all members are needed to find which globs have matched, whatever images were kept
     what = "members" if unwanted else kept_images_name(also)
     versions: dict[str, Version] = {}
     indexed = set[str]()
@@ -297,7 +297,7 @@ def _at_once(
 def _kept_images(
     address: Address, shard: str, version: Version, also: tuple[str, ...], reached: Reached
 ) -> _ShardImages:
-    """The images of a shard at an address, where nothing is left out by name: looked for once, and then kept."""
+    """The images of a shard at an address, where nothing is left out by name: found once, and then kept."""
 
     def look() -> Arrays:
         members = indexed_members(str(address), version, reached)
@@ -314,7 +314,7 @@ def _kept_images(
 
 
 def kept_images_name(also: tuple[str, ...]) -> str:
-    """What the file of a shard's images is called: another name where other members would count as images."""
+    """The name of the file of a shard's images, which differs where other members would count as images."""
     digest = hashlib.blake2b(repr(rules(also)).encode(), digest_size=8).hexdigest()
     return f"images-{digest}"
 
@@ -331,6 +331,6 @@ def _tar_errors(shard: Place) -> Iterator[None]:
 
 
 def _require_shard(shard: Path) -> None:
-    """DataError for what is no regular file."""
+    """DataError for anything that is not a regular file."""
     if not shard.is_file():
         raise DataError(f"shard {printable(shard)} is a folder, a pipe, a socket or a device.")

@@ -34,7 +34,7 @@ def require_one_of_each(
 
 
 def labels_of_training(labels: list[str] | None, validation: Positions | None) -> list[str] | None:
-    """The labels of what is trained on."""
+    """The labels of the images that are trained on."""
     if labels is None or validation is None:
         return labels
     held_out = set(validation.tolist())
@@ -48,7 +48,7 @@ def check_test(
     train_path: Place,
     what: str = "test",
 ) -> None:
-    """A test set has labels, and no class that training does not have."""
+    """Refuse a test set without labels, or with a class that no training image has."""
     if not class_names:
         raise ConfigError(
             f"data.test_path={test_path} is for evaluation, and {train_path} has no labels to learn from. Use "
@@ -80,7 +80,7 @@ def without_test_images(class_names: list[str], test: FoundImages) -> list[str]:
 
 
 def refuse_overlap(train: FoundImages, test: FoundImages) -> None:
-    """No image that is trained on may be one that measures, under whatever link."""
+    """DataError where a training image is also a test image, links resolved."""
     trained_on = set(_places(train))
     if shared := [
         path for path, place in zip(test.paths, _places(test), strict=True) if place in trained_on
@@ -92,7 +92,7 @@ def refuse_overlap(train: FoundImages, test: FoundImages) -> None:
 
 
 def _places(found: FoundImages) -> list[tuple[str, int]]:
-    """Where each image lies: its file, links to folders and shards resolved, and the first byte there."""
+    """Where each image is: its file, with links to folders and shards resolved, and the first byte in it."""
     root = os.path.realpath(found.root)
     if found.boxes is not None:
         files = [os.path.join(root, file) for file in found.boxes.files]

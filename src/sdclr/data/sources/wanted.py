@@ -1,4 +1,4 @@
-"""What a user wants of a collection of their own images, and how its files are read."""
+"""Which images of a user's own collection are wanted, and how its files are read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Reading:
     """How the files of a collection are decoded; the fields of :class:`ImageFiles` of the same names."""
 
     exif_rotation: bool = False
-    """False cannot be honoured for TIFF and HEIC: their readers turn them in any case. A remark counts such files."""
+    """False cannot be honoured for TIFF and HEIC: their readers always rotate them. A remark counts such files."""
     grey_bits: int = ALL_GREY_BITS
     """How many bits 16-bit greys use."""
     channels: int = 3
@@ -39,7 +39,7 @@ class Wanted:
     links: Links = "inside"
     """Whether those below a folder, or below the root of a list, may lead out of it."""
     path_column: str | None = None
-    """Of tables, where it has another name than PATH_COLUMNS."""
+    """Of tables, where its name is not in PATH_COLUMNS."""
     label_column: str | None = None
     partial: bool = False
     """Of tables: rows without a label are left out, and a remark counts them; else they are an error."""
@@ -48,4 +48,4 @@ class Wanted:
     box_categories: tuple[str, ...] = MEGADETECTOR_CATEGORIES
     min_confidence: float = MEGADETECTOR_CONFIDENCE
     also: tuple[str, ...] = ()
-    """Suffixes of further files that are images wherever they lie, and not only where a list names them."""
+    """Suffixes of further files that are images wherever they are, not only where a list names them."""

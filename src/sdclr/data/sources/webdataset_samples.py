@@ -1,10 +1,10 @@
 """Which members of a tar shard are images, and of which class, as WebDataset names samples. Reads no pixels.
 
-A sample is what has one name up to the first dot of its last part, as WebDataset has it; its class is the number in its
-``.cls``. A name may have dots of its own, though (22.00.jpg with 22.00.cls): where no ``.cls`` has the name up to the
-first dot, one with the name up to a later dot counts; two that disagree are an error. ``0001.seg.png`` beside
-``0001.jpg`` is a part of that sample and no image. It is one where no such image is there, where it has a ``.cls`` of
-its own, and where what stands between the dots is a number. What is not used is counted.
+A sample is all members with the same name up to the first dot of the last part, as in WebDataset; its class is the
+number in its ``.cls``. A name may contain dots of its own, though (22.00.jpg with 22.00.cls): where no ``.cls`` has the
+name up to the first dot, one with the name up to a later dot counts; two that disagree are an error. ``0001.seg.png``
+next to ``0001.jpg`` is a part of that sample and not an image. It is an image where no such image exists, where it has
+a ``.cls`` of its own, or where the text between the dots is a number. Unused members are counted.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from sdclr.errors import DataError
 from sdclr.safe_text import shown
 
 _MOST_DOTS = 8
-"""In a name, between which a sample or a class is looked for."""
+"""The most dots in a name at which a sample or a class is searched."""
 _RULES = 1
-"""Of what counts as an image and as its class; a new number where they change, so that what was kept counts no more."""
+"""The version of the rules for images and their classes; it changes with them, which invalidates what was kept."""
 
 
 class SampleImage(NamedTuple):
     """An image of a shard."""
 
     name: str
-    """Of the member."""
+    """The name of the member."""
     start: int
     """Its first byte in the shard."""
     size: int
@@ -44,10 +44,10 @@ class SampleImage(NamedTuple):
 
 @dataclass
 class Unused:
-    """How much of some shards is no image and no class of one."""
+    """How many members of some shards are neither images nor their classes."""
 
     links: int = 0
-    """That lead nowhere."""
+    """Broken links."""
     hidden: int = 0
     service: int = 0
     """Thumbnails and the like."""
@@ -55,14 +55,14 @@ class Unused:
     classes: list[str] = field(default_factory=list)
     """``.cls`` files without an image, by name."""
     beside: Counter[str] = field(default_factory=Counter)
-    """Images that are parts of another one's sample, by what follows the first dot of their name."""
+    """Images that are parts of another image's sample, by what follows the first dot of their name."""
     pictures: Counter[str] = field(default_factory=Counter)
-    """Those that cannot be read, by suffix."""
+    """Pictures that cannot be read, by suffix."""
     others: Counter[str] = field(default_factory=Counter)
     """All others by suffix."""
 
     def add(self, other: Unused) -> None:
-        """Count what another shard has, too."""
+        """Add the counts of another shard."""
         self.links += other.links
         self.hidden += other.hidden
         self.service += other.service
@@ -73,7 +73,7 @@ class Unused:
         self.others += other.others
 
     def remarks(self) -> list[str]:
-        """What was left out, one phrase each."""
+        """What was left out, a phrase for each kind."""
         parts = {
             "links in shards that lead nowhere": self.links,
             "hidden members of shards": self.hidden,
@@ -100,7 +100,7 @@ class Unused:
 
 
 def rules(also: tuple[str, ...]) -> tuple[object, ...]:
-    """All that decides which members are images, with the suffixes that count ``also``, and which are classes."""
+    """Everything that decides which members are images (``also``: further suffixes) and which are classes."""
     return _RULES, IMAGE_SUFFIXES, also, sorted(OTHER_PICTURES), SERVICE_FOLDERS
 
 
@@ -111,9 +111,9 @@ def images_of(
     unwanted: Exclusion,
     also: tuple[str, ...],
 ) -> tuple[list[SampleImage], Unused]:
-    """The images of one shard; a class may stand before or after. What is not used is counted.
+    """The images of one shard; a class may come before or after its image. Unused members are counted.
 
-    ``path``: the shard in errors; ``shard``: its name, which a glob may have in front of a member's. ``also``: further
+    ``path``: the shard in errors; ``shard``: its name, which a glob may put in front of a member's. ``also``: further
     suffixes of images.
     """
     found, unused = _Contents({}, {}), Unused()
@@ -125,7 +125,7 @@ def images_of(
             unused.hidden += is_hidden(name)
             unused.service += not is_hidden(name)
             continue
-        # both are asked: a glob may match either
+        # both are checked: a glob may match either
         if (name in unwanted) | (f"{shard}/{name}" in unwanted):
             unused.unwanted += 1
             continue
@@ -134,35 +134,35 @@ def images_of(
 
 
 class _Contents(NamedTuple):
-    """What counts in one shard."""
+    """The images and classes of one shard."""
 
     images: dict[str, tuple[int, int]]
     """First byte and size, by name."""
     classes: dict[str, tuple[str, str]]
-    """Name and class of every ``.cls``, by what stands before its last dot."""
+    """Name and class of every ``.cls``, by its name up to the last dot."""
 
 
 class _MemberName(NamedTuple):
     """The name of a member in its parts."""
 
     sample: str
-    """Up to the first dot of its last part, as WebDataset has it."""
+    """Up to the first dot of its last part, as in WebDataset."""
     stem: str
     """Up to the last dot."""
     suffix: str
-    """After the last dot, with it, in small letters."""
+    """From the last dot on, in lower case."""
     fields: str
-    """What follows the first dot, with it."""
+    """From the first dot on."""
 
     def beginnings(self) -> list[str]:
-        """Every text from sample to stem that ends before a dot; of a name with many dots these two alone."""
+        """Every prefix from sample to stem that ends before a dot; only these two for a name with many dots."""
         parts = self.stem[len(self.sample) :].split(".")[1:]
         if len(parts) > _MOST_DOTS:
             return [self.sample, self.stem]
         return [".".join([self.sample, *parts[:number]]) for number in range(len(parts) + 1)]
 
     def goes_on_with_a_number(self, beginning: str) -> bool:
-        """Whether what follows is a part of the name, as in 22.00.jpg, and not what an image is called in a sample."""
+        """Whether the rest is a part of the name, as in 22.00.jpg, and not the key of an image in a sample."""
         rest = self.stem[len(beginning) :].replace(".", "")
         return rest.isascii() and rest.isdigit()
 
@@ -181,7 +181,7 @@ def _parsed(name: str) -> _MemberName:
 def _sort_in(
     member: ShardMember, shard: Place, found: _Contents, unused: Unused, also: tuple[str, ...]
 ) -> None:
-    """Take a member for an image, a class or neither."""
+    """Classify a member as an image, a class or neither."""
     name, parts = member.name, _parsed(member.name)
     images, classes = found
     is_class = parts.suffix == f".{CLASS_SUFFIX}"
@@ -219,9 +219,9 @@ def _matched(
     classes: dict[str, tuple[str, str]],
     unused: Unused,
 ) -> list[SampleImage]:
-    """The images that are none of another one's sample, each with its class, where it has one.
+    """The images that do not belong to another image's sample, each with its class, where it has one.
 
-    ``classes``: name and class of every ``.cls``, by what stands before its last dot.
+    ``classes``: name and class of every ``.cls``, by its name up to the last dot.
     """
     names = {name: _parsed(name) for name in images}
     stems = {parts.stem for parts in names.values()}
@@ -237,7 +237,7 @@ def _matched(
             unused.beside[parts.fields] += 1
             continue
         keys = [key for key in parts.beginnings() if key in classes]
-        # 22.cls is not that of 22.00.jpg where 22.00.cls is there
+        # 22.cls does not belong to 22.00.jpg where 22.00.cls exists
         keys = [key for key in keys if key == keys[-1] or not parts.goes_on_with_a_number(key)]
         class_files = [classes[key] for key in keys]
         if len({label for _, label in class_files}) > 1:

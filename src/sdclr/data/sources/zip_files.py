@@ -1,10 +1,9 @@
-"""Images in a .zip: which there are and where their bytes lie. Unpacks nothing to disk and opens no image.
+"""Images in a .zip: which there are and where their bytes are. Unpacks nothing to disk and opens no image.
 
-A zip says at its end where each member begins, so that its images are images in files, in any
-order. A member that is stored is read where it lies; one that is packed (deflate) is unpacked into
-memory whenever it is looked at, never beyond the size that it claims (:mod:`sdclr.data.decoding.decode`).
-What a zip may claim is decided before anything is read for it: the size of its directory, members
-that lie over one another, passwords and other methods of packing are refused.
+A zip lists at its end where each member begins, so its images are read like images in files, in any order. A stored
+member is read in place; a packed one (deflate) is unpacked into memory whenever it is used, never beyond the size that
+it claims (:mod:`sdclr.data.decoding.decode`). What a zip claims is checked before anything is read for it: too large a
+directory, overlapping members, passwords and other compression methods are refused.
 """
 
 from __future__ import annotations
@@ -40,9 +39,9 @@ class ZippedImages(NamedTuple):
     """[N], ZIP/MEMBER."""
     members: Members
     prefix: str
-    """ZIP/, or ZIP/FOLDER/ where all members lie in one folder: what the names begin with."""
+    """ZIP/, or ZIP/FOLDER/ where all members are in one folder: the prefix of all names."""
     remarks: list[str]
-    """What was left out, one phrase each."""
+    """What was left out, a phrase for each kind."""
 
 
 def read_zip(
@@ -50,8 +49,8 @@ def read_zip(
 ) -> ZippedImages:
     """The images in a zip, from its directory alone; members that are ``unwanted`` do not count.
 
-    Raises MissingInputError for an absent file, and DataError for one that is damaged, cut off, no
-    zip, or beyond the limits of this file, and where it holds no images.
+    Raises MissingInputError for an absent file, and DataError for one that is damaged, cut off, not a zip, or beyond
+    the limits of this module, and where it has no images.
     """
     if not path.is_file():
         if path.exists():
@@ -70,9 +69,7 @@ def read_zip(
         raise
     except OSError as error:
         raise DataError(f"{printable(path)} cannot be read: {error.strerror or error}.") from None
-    except (
-        Exception
-    ) as error:  # zipfile's parser raises whatever a damaged directory makes it trip over
+    except Exception as error:  # zipfile's parser raises errors of any kind for damaged directories
         raise DataError(
             f"{printable(path)} cannot be read as a zip: {shown(error) or type(error).__name__}. Copy it again if it "
             "is cut off."
@@ -106,7 +103,7 @@ class _Place(NamedTuple):
     start: int
     end: int
     packed: int
-    """Bytes of a packed member; -1 for one that is stored."""
+    """Bytes of a packed member; -1 for a stored one."""
 
 
 def _images(
@@ -129,7 +126,7 @@ def _images(
         elif is_in_service_folder(name):
             counts["members in folders of thumbnails, previews or trash"] += 1
         elif (name in unwanted) | (f"{path.name}/{name}" in unwanted):
-            # both are asked: a glob may match either
+            # both are checked: a glob may match either
             counts["members that data.exclude matches"] += 1
         elif suffix in OTHER_PICTURES:
             pictures[suffix] += 1
@@ -157,7 +154,7 @@ def _require_readable(info: zipfile.ZipInfo, path: Path, name: str) -> None:
 
 
 def _place(file: BinaryIO, info: zipfile.ZipInfo) -> _Place:
-    """Where the bytes of a member lie: after its own header, whose length only it says."""
+    """Where the bytes of a member are: after its own header, which alone records its length."""
     file.seek(info.header_offset)
     mark, name_length, extra_length = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
     if mark != b"PK\3\4":
@@ -169,7 +166,7 @@ def _place(file: BinaryIO, info: zipfile.ZipInfo) -> _Place:
 
 
 def _refuse_overlap(path: Path, places: dict[str, _Place]) -> None:
-    """Members that share bytes are how a small zip becomes a large one."""
+    """DataError for members that share bytes: this is how a small zip unpacks to a large one."""
     size = path.stat().st_size
     before, end = "", 0
     for name, place in sorted(places.items(), key=lambda item: item[1]):
@@ -183,7 +180,7 @@ def _refuse_overlap(path: Path, places: dict[str, _Place]) -> None:
 
 
 def _require_small_directory(file: BinaryIO) -> None:
-    """DataError for a directory that would take gigabytes of memory; zipfile reads whatever one claims."""
+    """DataError for a directory that would take gigabytes of memory; zipfile reads as much as it claims."""
     size = file.seek(0, os.SEEK_END)
     file.seek(max(size - _LONGEST_COMMENT - 22 - 76, 0))
     tail = file.read()

@@ -1,10 +1,10 @@
-"""Batched per-image augmentation: every image of a batch gets its own crop, colours and blur, in whole-tensor work.
+"""Batched augmentation: every image of a batch gets its own crop, colours and blur, by operations on whole tensors.
 
 B images, C channels, H x W source pixels, S view size. Pixels are floats in [0, 1]. Crop + resize + flip is one
 separable product out = Ry · image · Rx^T with antialiased Keys-cubic rows (a = -0.5), equal to torchvision's
 antialiased bicubic; colour operations equal torchvision's float functionals; blur equals PIL's (three extended box
-blurs). The order is the reference's: crop, flip, jitter, grey, blur. Of other than 3 channels each is treated as a
-grey image of its own, with the same parameters, and nothing changes colours.
+blurs). The order is the reference's: crop, flip, jitter, grey, blur. With other than 3 channels, each is treated as a
+grey image of its own, with the same parameters; saturation, hue and grey are left out.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from sdclr.data.views.parameters import (
 from sdclr.data.views.random_operations import apply_operations
 
 _PIXELS_IN_CACHE = 1 << 16
-"""Pixels on which a CPU does one colour operation after another without going to memory for each."""
+"""Pixels on which a CPU applies one colour operation after another within its cache."""
 _FEW_PIXELS = 1 << 17
-"""Pixels of a batch, up to which the number of operations costs more than gathering their rows."""
+"""Pixels of a batch up to which the number of operations costs more than gathering their rows."""
 _LUMA = (0.2989, 0.587, 0.114)  # torchvision's rgb_to_grayscale
 
 
@@ -39,7 +39,7 @@ def make_views(images: Tensor, index: Tensor, spec: ViewSpec, *, seed: int, epoc
     """Two views of the images at positions ``index`` [B] of ``images`` [N, C, H, W] (uint8), on the images' device.
 
     ``index`` may be the draws of :func:`~sdclr.data.epoch_order.epoch_draws`; that of the views is positions. Where the
-    device has no 64-bit floats, ``index`` and all that is drawn stay on the CPU.
+    device has no 64-bit floats, ``index`` and all drawn parameters stay on the CPU.
     """
     index = index.to(device_of_draws(images.device))
     height, width = images.shape[-2:]
@@ -48,15 +48,15 @@ def make_views(images: Tensor, index: Tensor, spec: ViewSpec, *, seed: int, epoc
 
 
 DRAWN_AT_ONCE = 64
-"""Batches whose parameters are drawn together on CUDA: 4 MB of them at 512 images a batch."""
+"""Batches whose parameters are drawn together on CUDA: 4 MB of them at 512 images per batch."""
 
 
 def make_views_of_batches(
     images: Tensor, batches: Iterable[Tensor], spec: ViewSpec, *, seed: int, epoch: int
 ) -> Iterator[Views]:
-    """:func:`make_views` of one batch of positions, or draws, after another.
+    """:func:`make_views` for one batch of positions, or draws, after another.
 
-    On CUDA the parameters of many batches are drawn together: some 230 launches for all of them instead of each.
+    On CUDA the parameters of many batches are drawn together: some 230 launches for all of them instead of for each.
     """
     if not images.is_cuda:
         for index in batches:
@@ -112,7 +112,7 @@ def finish_views(
     epoch: int,
     names: Sequence[str] = (),
 ) -> Views:
-    """The views [V * B, C, S, S] after what was registered from outside, apart, with the positions ``index`` [B].
+    """The views [V * B, C, S, S] after random operations and views.own_batch, split, with the positions ``index`` [B].
 
     ``draws`` [B] and ``names`` (of all images) are for errors of views.own_batch, and for its seed.
     """
@@ -165,7 +165,7 @@ def colour_views(x: Tensor, parameters: ViewParameters, spec: ViewSpec) -> Tenso
             rows = (parameters.sigma > 0).nonzero().squeeze(1)
             x[rows] = gaussian_blur(x[rows], parameters.sigma[rows])
         return x
-    # what was drawn may be on the CPU
+    # the drawn parameters may be on the CPU
     if spec.jitter_probability and any(spec.jitter):
         x = _jitter_static(x, parameters.factors.to(x.device), parameters.order.to(x.device))
     if spec.grey and has_colours:
@@ -175,7 +175,7 @@ def colour_views(x: Tensor, parameters: ViewParameters, spec: ViewSpec) -> Tenso
 
 
 def resize_images(images: Tensor, size: int) -> Tensor:
-    """uint8 [N, C, S, S] of uint8 images [N, C, H, W], bicubic and antialiased; the very same images if they fit."""
+    """uint8 [N, C, S, S] of uint8 images [N, C, H, W], bicubic and antialiased; the same tensor if it has that size."""
     if tuple(images.shape[2:]) == (size, size):
         return images
     where = device_of_draws(images.device)
@@ -193,7 +193,7 @@ def resize_images(images: Tensor, size: int) -> Tensor:
 
 
 def resized_crop(images: Tensor, box: Tensor, flip: Tensor, size: int) -> Tensor:
-    """Crop ``box`` [B, 4] out of images [B, C, H, W], resize it to S x S (bicubic, antialiased), flip where asked.
+    """Crop ``box`` [B, 4] out of images [B, C, H, W], resize it to S x S (bicubic, antialiased), and flip by ``flip``.
 
     float32, in the units of the input, on their device; box and flip may be on the CPU. The filter never sees a pixel
     outside the crop. Values may leave the input's range by the cubic's overshoot.
@@ -213,7 +213,7 @@ def resized_crop(images: Tensor, box: Tensor, flip: Tensor, size: int) -> Tensor
 def resize_matrix(
     start: Tensor, length: Tensor, full: int, size: int, flip: Tensor | None = None
 ) -> Tensor:
-    """float32 [B, S, full]: row o holds the weights with which the pixels of one axis make output pixel o.
+    """float32 [B, S, full]: row o holds the weights of the pixels along one axis for output pixel o.
 
     ``start``, ``length`` [B]: the crop along this axis. Rows sum to 1 and are zero outside the crop; ``flip`` [B]
     reverses their order.
@@ -237,7 +237,7 @@ def resize_matrix(
 def _keys_cubic(distance: Tensor) -> Tensor:
     """Keys' cubic with a = -0.5, the kernel of PIL's and torchvision's antialiased bicubic."""
     x = distance.abs_()
-    # either polynomial is 0 where the other one rules
+    # each polynomial is 0 where the other one applies
     near, far = x.clamp(max=1), x.clamp(min=1, max=2)
     return ((1.5 * near - 2.5) * near * near + 1) + (((-0.5 * far + 2.5) * far - 4) * far + 2)
 
@@ -281,7 +281,7 @@ def _operate(operation: int, x: Tensor, factor: Tensor) -> Tensor:
     """One colour operation (its number in OPERATIONS) on [n, C, S, S] with factors [n]."""
     if operation == 0:
         return (factor[:, None, None, None] * x).clamp_(0, 1)
-    if x.shape[1] != 3:  # what colours are, nobody knows
+    if x.shape[1] != 3:  # the channels are not colours
         return _blend(x, x.mean(dim=(2, 3), keepdim=True), factor) if operation == 1 else x
     if operation == 1:
         return _blend(x, greyscale(x).mean(dim=(1, 2, 3), keepdim=True), factor)
@@ -292,7 +292,7 @@ def _operate(operation: int, x: Tensor, factor: Tensor) -> Tensor:
 
 def _jitter_in_place(x: Tensor, factors: Tensor, order: Tensor) -> Tensor:
     """Jitter with the rows of one operation gathered and put back: 16 calls, where grouping makes up to 64."""
-    # [B, 4]; -1 takes the last of ORDERS, and is not asked for
+    # [B, 4]; -1 takes the last of ORDERS, which is masked out below
     operation_at = torch.tensor(ORDERS)[order]
     jittered = order >= 0
     for position in range(4):
@@ -311,7 +311,7 @@ def _jitter_grouped(x: Tensor, factors: Tensor, order: Tensor) -> Tensor:
     ends = torch.searchsorted(order[by_order], torch.arange(-1, len(ORDERS)), right=True).tolist()
     for position in range(4):
         for operation, first, last in _runs(position):
-            # ends[0] is where the untouched rows (-1) end
+            # the untouched rows (-1) end at ends[0]
             for start in range(ends[first], ends[last], piece):
                 rows = slice(start, min(start + piece, ends[last]))
                 x[rows] = _operate(operation, x[rows], factors[rows, operation])
@@ -350,7 +350,7 @@ def _jitter_static(x: Tensor, factors: Tensor, order: Tensor) -> Tensor:
 
 
 def _jitter_channels(x: Tensor, factor: Tensor, which: Tensor, order: Tensor) -> Tensor:
-    """One position of the jitter where channels are no colours: brightness and contrast alone."""
+    """One position of the jitter where channels are not colours: only brightness and contrast."""
     other = torch.where(which == 0, 0.0, x.mean(dim=(2, 3), keepdim=True))
     applies = (which <= 1) & (order[:, None, None, None] >= 0)
     return torch.where(applies, _blend(x, other, factor), x)
@@ -374,7 +374,7 @@ def blur_matrix(sigma: Tensor, size: int) -> Tensor:
     position = torch.arange(size, device=sigma.device, dtype=torch.float64)
     offset = (position[None, :] - position[:, None]).abs()[None]  # [1, S, S]
     box = torch.where(offset <= whole, inner, torch.where(offset == whole + 1, outer, 0.0))
-    # what hangs over an edge lands on the edge pixel: total weight beyond distance d
+    # weight beyond an edge goes to the edge pixel: total weight beyond distance d
     # nearest pixel outside, seen from each output
     beyond_left, beyond_right = position + 1, size - position
     for edge, nearest in ((0, beyond_left), (size - 1, beyond_right)):

@@ -1,10 +1,10 @@
 """Cut views, stills and probe crops out of pictures of any size, in threads while the training step runs.
 
-N pictures, B pictures a batch, C channels, S side of a view. Views are resized by torch's own uint8 kernel (a third of
-Pillow's time, at most two grey levels from it), stills and probe crops by Pillow, as the reference does; both let go of
+N pictures, B pictures per batch, C channels, S side of a view. Views are resized by torch's own uint8 kernel (a third
+of Pillow's time, at most two grey levels from it), stills and probe crops by Pillow, as in the reference; both release
 the interpreter's lock. Colours and blur are batched on the device. The random numbers are those of images in memory,
-and nothing depends on the number of threads. Where a picture comes from, a file or a store of decoded pixels, is not
-known here; :mod:`sdclr.data.views.cutting_on_device` is the form for pixels that are on a device or pinned.
+and nothing depends on the number of threads. This module does not know where a picture comes from, a file or a store of
+decoded pixels; :mod:`sdclr.data.views.cutting_on_device` is the variant for pixels that are on a device or pinned.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Pictures(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where views, stills and crops come."""
+        """The device of views, stills and crops."""
 
     @property
     def num_workers(self) -> int | None:
@@ -64,7 +64,7 @@ class Pictures(Protocol):
     def __len__(self) -> int: ...
 
     def picture(self, position: int) -> Picture:
-        """One of them; called in threads."""
+        """One picture; called in threads."""
 
 
 def cut_views(
@@ -107,7 +107,7 @@ def cut_stills(pictures: Pictures, size: int) -> Iterator[Tensor]:
 def look_at_stills(
     pictures: Pictures, size: int, look: Callable[[Picture], T]
 ) -> Iterator[tuple[Tensor, list[T]]]:
-    """The same, with what ``look`` returns for each picture; each is opened once. ``look`` is called in threads."""
+    """The same, with the result of ``look`` for each picture; each is opened once. ``look`` is called in threads."""
 
     def work() -> Iterator[tuple[tuple[Tensor, dict[int, T]], Calls]]:
         for index in torch.arange(len(pictures)).split(STILLS_PER_BATCH):
@@ -159,7 +159,7 @@ def _look(
 def _crop_calls(
     pictures: Pictures, index: Tensor, box: Tensor, flip: Tensor, out: Tensor, resize: Resize
 ) -> Calls:
-    """One call a picture, which opens it once and cuts all its views.
+    """One call per picture, which opens it once and cuts all its views.
 
     ``box`` [V * B, 4], ``flip`` [V * B] and ``out`` [V * B, C, S, S] hold view 0 of every picture, then view 1, ...
     """
@@ -182,7 +182,7 @@ def _own_calls(
     seed: int,
     epoch: int,
 ) -> Calls:
-    """One call a picture, which opens it once and has all its views made; ``flip`` and ``out`` as in _crop_calls."""
+    """One call per picture, which opens it once and makes all its views; ``flip`` and ``out`` as in _crop_calls."""
     batch, flips, rows = len(draws), flip.tolist(), out.numpy()
     make = partial(_make_own, pictures, spec, seed=seed, epoch=epoch)
     return [
@@ -227,7 +227,7 @@ def _cut_crops(
 
 def _resize_bicubic(pixels: Bytes, size: int) -> Bytes:
     """[H, W, C] -> [C, S, S], antialiased, rounded after each of the two passes as Pillow does."""
-    # a copy: torch takes no read-only memory
+    # a copy: torch does not accept read-only memory
     image = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None]
     return interpolate(image, (size, size), mode="bicubic", antialias=True)[0].numpy()
 

@@ -1,9 +1,9 @@
-"""Cut views out of decoded pixels that lie on a CUDA device, or in pinned memory beside it: no thread, no wait.
+"""Cut views out of decoded pixels on a CUDA device, or in pinned memory next to it: no thread, no wait.
 
-B images a batch, V = 2B views, S side of a view. The same boxes and colours as :mod:`sdclr.data.views.cutting`, from
+B images per batch, V = 2B views, S side of a view. The same boxes and colours as :mod:`sdclr.data.views.cutting`, from
 the same parameters; crop, resize and flip are the separable product of :mod:`sdclr.data.views.augment` here, which does
 not round between its passes: before colours, 99.5 % of the pixels agree to two grey levels. Crops of many sizes share a
-canvas; where one ends its weights do, so that what lies beside it is never seen.
+canvas; weights are zero beyond the end of each, so that the pixels next to it are never used.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sdclr.data.views.augment import coloured, finish_views, resized_crop
 from sdclr.data.views.parameters import ViewParameters, ViewSpec, draw_two_views
 
 CANVAS_PIXELS = 1 << 24
-"""Pixels that are cut at one time: 17 million take about 0.6 GB while they are."""
+"""Pixels that are cut at one time: 17 million take about 0.6 GB meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class ResidentPixels:
     sizes: Positions
     """int64 [N, 2]: heights and widths."""
     device: torch.device
-    """Where views come."""
+    """The device of views."""
     names: Sequence[str]
     """[N], for errors."""
 
@@ -65,7 +65,7 @@ class ResidentPixels:
             begin, stride, y, x = self._here(begin, stride, y, x)
             # [n, tallest, widest]
             where = begin[:, None, None] + stride[:, None, None] * y[:, None] + x
-            # beyond a crop: anything
+            # beyond a crop, any pixels
             canvas = pixels[where.clamp_(max=len(pixels) - 1)].permute(0, 3, 1, 2)
             box = torch.stack([torch.zeros_like(tall), torch.zeros_like(wide), tall, wide], dim=1)
             rows, box, flip = self._here(rows, box, drawn.flip[rows])

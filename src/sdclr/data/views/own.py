@@ -1,10 +1,10 @@
-"""Views of a user's own: called for each image in threads, or on the views of a batch, with draws that can be repeated.
+"""Views of a user's own: called for each image in threads, or on the views of a batch, with reproducible draws.
 
-B images, C channels, S side of a view. What is drawn is a function of (seed, epoch, image index, view number), as all
-views are: torch's functions draw from a generator of the call's own (in this thread alone, so that the training step is
-not touched), albumentations gets its seed, a function that takes ``rng`` or ``generator`` gets one. For functions that
-draw from ``random`` or ``numpy.random`` these are seeded, one call at a time. What torch draws past all of this is
-noticed, not mended.
+B images, C channels, S side of a view. Draws are a function of (seed, epoch, image index, view number), as for all
+views: torch's functions draw from a generator of the call's own (in this thread only, so that the training step is not
+affected), albumentations gets its seed, a function that takes ``rng`` or ``generator`` gets one. For functions that
+draw from ``random`` or ``numpy.random`` these are seeded, one call at a time. Draws of torch that bypass all of this
+are detected, not corrected.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from sdclr.safe_text import shown
 from sdclr.stills import Picture, whole
 
 LOWEST, HIGHEST = -0.5, 1.5
-"""What views in [0, 1] may reach: a resize that sharpens edges overshoots; beyond it they were normalised."""
+"""The range accepted of views in [0, 1]: a resize that sharpens edges overshoots; values beyond it were normalised."""
 Kind = Literal["torch", "albumentations", "function"]
 _BATCH = 2
-"""The number of no view: what a module draws for a whole batch."""
+"""A number that no view has, for the draws of a module on a whole batch."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,11 @@ class OwnView:
     transform: Callable[..., Any]
     kind: Kind
     keywords: frozenset[str] = frozenset()
-    """Of "rng" and "generator" those that it takes."""
+    """Those of "rng" and "generator" that it takes."""
     copies: threading.local = field(default_factory=threading.local)
-    """Of a transform that keeps its generator in itself: one for each thread."""
+    """One copy per thread of a transform that contains its generator."""
     escapes: Escapes = field(default_factory=Escapes)
-    """What views have drawn that cannot be repeated."""
+    """Draws of views that cannot be reproduced."""
 
     @classmethod
     def of(cls, row: OwnViewsRow) -> OwnView:
@@ -106,11 +106,13 @@ class OwnView:
         if not self.keywords or self.escapes.from_globals:
             with _seeded(key):
                 return self._drawing(pixels, key)
-        # What is given a generator seldom draws from those of the process, so it is called without a seed for these,
-        # beside other threads. Where they have moved it is called again, alone and seeded: was it this one that drew,
-        # that is remembered, and their state is put back.
+        # A function that is given a generator seldom draws from those of the process, so it is called without seeding
+        # them, in parallel with other threads. If they have moved, it is called again, alone and seeded: if it was
+        # this function that drew, that is remembered, and their state is restored.
         with _GLOBALS.reading():
-            before = _GLOBALS.at_first_reader  # of those that read at once: any of them may move it
+            before = (
+                _GLOBALS.at_first_reader
+            )  # shared by concurrent readers: any of them may move it
             found = self._drawing(pixels, key)
             moved = _GlobalState.now() != before
             if moved:
@@ -122,7 +124,7 @@ class OwnView:
                 seeded = _GlobalState.now()
                 found = self._drawing(pixels, key)
                 drew = _GlobalState.now() != seeded  # else another thread did
-            if drew:  # whoever drew beside it puts back the same state
+            if drew:  # concurrent functions that drew restore the same state
                 self.escapes.from_globals = True
                 before.restore()
         return found
@@ -136,7 +138,7 @@ class OwnView:
             return self.transform(image, **keywords)
 
     def _seeded_copy(self, key: int) -> Any:
-        """Its generator lies in the transform, which several threads call: each has its own."""
+        """This thread's copy of the transform, seeded: it contains its generator, and several threads call it."""
         if not hasattr(self.copies, "transform"):
             self.copies.transform = copy.deepcopy(self.transform)
         mine = self.copies.transform
@@ -161,16 +163,16 @@ class OwnBatch:
     def views(
         self, x: Tensor, draws: Tensor, *, seed: int, epoch: int, names: Sequence[str] = ()
     ) -> Tensor:
-        """[V * B, C, S, S] of as many; ``draws`` [B] are of the batch, ``names`` those of all images, for errors.
+        """[V * B, C, S, S] from the same shape; ``draws`` [B]: of the batch; ``names``: of all images, for errors.
 
-        The host waits for the device. What is drawn depends on the first image of the batch, so that several processes,
-        each with a part of a batch, draw otherwise than one.
+        The host waits for the device. Draws depend on the first image of the batch, so that several processes, each
+        with a part of a batch, draw differently from a single one.
         """
         module = self.module.to(x.device) if isinstance(self.module, nn.Module) else self.module
         key = derive(seed, Stream.OWN_VIEWS, epoch, _BATCH, int(draws[0]))
         where = f"views.own_batch={self.name}"
         try:
-            # in the order in which views take them in their threads, or each would wait for the other
+            # in the order in which views lock them in their threads, to avoid a deadlock
             with _seeded(key), default_generators(key, x.device):
                 found = module(x)
         except SdclrError:
@@ -205,7 +207,7 @@ def _made(row: OwnViewsRow) -> Any:
 def _keywords(transform: Callable[..., Any]) -> frozenset[str]:
     try:
         known = inspect.signature(transform).parameters
-    except (TypeError, ValueError):  # of some callables nobody knows
+    except (TypeError, ValueError):  # some callables have no signature
         return frozenset()
     return frozenset({"rng", "generator"} & known.keys())
 
@@ -218,7 +220,7 @@ def _input_words(kind: Kind, shape: tuple[int, ...]) -> str:
 
 
 def _channels_first(found: Any, where: str) -> Any:
-    """A tensor [C, h, w] of what a transform has returned."""
+    """A tensor [C, h, w] from a transform's result."""
     if isinstance(found, Image.Image):
         found = np.array(found)
     if isinstance(found, np.ndarray):
@@ -232,7 +234,7 @@ def _channels_first(found: Any, where: str) -> Any:
 
 
 def _checked(found: Any, shape: tuple[int, ...], where: str) -> Tensor:
-    """Floats in [0, 1] of this shape; DataError that says what is wrong with others."""
+    """Floats in [0, 1] of this shape; DataError that describes what is wrong with others."""
     if not isinstance(found, Tensor):
         raise DataError(f"{where} returned a {type(found).__name__}, and not a tensor.")
     if tuple(found.shape) != shape:
@@ -262,9 +264,9 @@ def _named(draw: int, names: Sequence[str]) -> str:
 
 
 class _ReadersWriterLock:
-    """Many threads read at the same time, or one writes; a writer that waits comes before new readers.
+    """Many threads read at the same time, or one writes; a waiting writer has priority over new readers.
 
-    ``look``: called when a first reader enters; what it returns is ``at_first_reader`` for those who read at once.
+    ``look``: called when a first reader enters; its result is ``at_first_reader`` for all concurrent readers.
     """
 
     at_first_reader: Any = None
@@ -276,7 +278,7 @@ class _ReadersWriterLock:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
-        """Nobody writes inside."""
+        """No thread writes inside the block."""
         with self._changed:
             self._changed.wait_for(lambda: self._writer is None and not self._num_waiting_writers)
             if not self._num_readers:
@@ -290,13 +292,13 @@ class _ReadersWriterLock:
                 self._changed.notify_all()
 
     def is_to_write(self) -> None:
-        """A reader is going to write: until it has, nobody new reads."""
+        """Announce that a reader is going to write: until it has, there are no new readers."""
         with self._changed:
             self._num_waiting_writers += 1
 
     @contextlib.contextmanager
     def writing(self, *, promised: bool = False) -> Iterator[None]:
-        """No other thread reads or writes inside; the writer may enter again. ``promised``: by :meth:`is_to_write`."""
+        """No other thread reads or writes inside; the writer may re-enter. ``promised``: by :meth:`is_to_write`."""
         me = threading.get_ident()
         with self._changed:
             if self._writer != me:
@@ -319,8 +321,8 @@ class _ReadersWriterLock:
 
 @contextlib.contextmanager
 def _seeded(key: int) -> Iterator[None]:
-    """``random`` and ``numpy.random`` draw from this key inside, and go on as before afterwards."""
-    # what a user's function draws from is not ours to choose
+    """``random`` and ``numpy.random`` draw from this key inside the block, and continue as before afterwards."""
+    # a user's function may draw from the legacy generator
     with _GLOBALS.writing():
         before, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
         random.seed(key)
@@ -333,7 +335,7 @@ def _seeded(key: int) -> Iterator[None]:
 
 
 class _GlobalState(NamedTuple):
-    """Of the generators of ``random`` and ``numpy.random``, to see whether they have moved; read for every view."""
+    """The state of ``random`` and ``numpy.random``, to detect whether they have moved; read for every view."""
 
     python: tuple[Any, ...]
     numpy: bytes
@@ -343,7 +345,7 @@ class _GlobalState(NamedTuple):
         of_numpy = np.random.mtrand.get_bit_generator()
         numbers = b""
         if isinstance(of_numpy, np.random.MT19937):
-            # a fortieth of the time of get_state: where NumPy says that the state lies
+            # a fortieth of the time of get_state: read from the address that NumPy gives
             numbers = ctypes.string_at(of_numpy.ctypes.state_address, _BYTES_OF_NUMPY)
         return cls(random.getstate(), numbers)
 
@@ -358,8 +360,8 @@ class _GlobalState(NamedTuple):
 
 
 _BYTES_OF_NUMPY = 4 * 625
-"""Of a Mersenne twister: 624 numbers and the position among them."""
+"""The state of a Mersenne twister: 624 numbers and the position among them."""
 
 
 _GLOBALS = _ReadersWriterLock(_GlobalState.now)
-"""The generators of ``random`` and ``numpy.random``, which a process has once."""
+"""The lock of ``random`` and ``numpy.random``, of which a process has one each."""

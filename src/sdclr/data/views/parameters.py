@@ -1,9 +1,9 @@
 """What every view looks like: parameters drawn for a whole batch at once, a pure function of their counters.
 
-B images. The parameters of a view depend on (seed, epoch, image index, view number) alone: not on
-the batch, the device, the number of workers or of processes. An image that comes again in an epoch
-has another index there. Distributions are torchvision's RandomResizedCrop, ColorJitter and friends.
-Draws only numbers; :mod:`sdclr.data.views.augment` applies them.
+B images. The parameters of a view depend only on (seed, epoch, image index, view number): not on the batch, the device,
+the number of workers or of processes. An image that occurs again in an epoch has another index there. Distributions are
+torchvision's RandomResizedCrop, ColorJitter and friends. Draws only numbers; :mod:`sdclr.data.views.augment` applies
+them.
 """
 
 from __future__ import annotations
@@ -54,17 +54,17 @@ class ViewSpec:
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     """Standard deviation of the blur, in pixels of the view."""
     strength: Tensor | None = field(default=None, compare=False)
-    """[N] at least 0, by the images' position: multiplies the strengths of the jitter; None is 1 for all."""
+    """[N], at least 0, by the images' position: multiplies the strengths of the jitter; None: 1 for all."""
     operations: RandomOperations | None = field(default=None, compare=False)
-    """Applied to the finished view; None is none."""
+    """Applied to the finished view; None: none are."""
     single: bool = False
-    """Whether each image gets view 0 alone: that of a classifier, which compares nothing."""
+    """Whether each image gets only view 0, as for a classifier, which compares no views."""
     own: OwnView | None = field(default=None, compare=False)
-    """What makes a view of a whole image, in place of the crop."""
+    """Makes a view of a whole image, in place of the crop."""
     own_batch: OwnBatch | None = field(default=None, compare=False)
-    """What changes the finished views of a batch."""
+    """Changes the finished views of a batch."""
     compile_views: bool = field(default=False, compare=False)
-    """Whether a CUDA device compiles what makes these views: for many batches of one size."""
+    """Whether the making of these views is compiled on a CUDA device: worthwhile for many batches of one size."""
 
     @property
     def view_numbers(self) -> tuple[int, ...]:
@@ -88,7 +88,7 @@ class ViewParameters(NamedTuple):
     sigma: Tensor
     """[B] float32: blur in pixels; 0 where not blurred."""
     operations: Tensor
-    """[B, k, 4] float64: operation (-1: none), parameter and place of k operations; k is 0 where none are asked for."""
+    """[B, k, 4] float64: operation (-1: none), parameter and place of k operations; k is 0 where none are requested."""
 
 
 def draw_view_parameters(

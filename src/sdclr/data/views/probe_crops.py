@@ -17,7 +17,7 @@ from sdclr.data.views.parameters import NUM_CROP_UNIFORMS, crop_boxes
 def padded_crops(
     images: Tensor, index: Tensor, padding: int, flip: bool, *, seed: int, epoch: int
 ) -> Tensor:
-    """uint8 [B, C, S, S]: each image shifted by up to ``padding`` pixels either way (zeros come in), half flipped."""
+    """uint8 [B, C, S, S]: images shifted by up to ``padding`` pixels (zeros come in); with ``flip``, half flipped."""
     side, device = images.shape[-1], images.device
     u = uniforms(derive(seed, Stream.PROBE, epoch, 1), index, 3).to(device)  # [B, 3]
     shift = (u[:, :2] * (2 * padding + 1)).long()
@@ -36,7 +36,7 @@ def padded_crops(
 def draw_resized_crops(
     index: Tensor, height: Tensor | int, width: Tensor | int, *, seed: int, epoch: int
 ) -> tuple[Tensor, Tensor]:
-    """Boxes [B, 4] (top, left, height, width; 8 to 100 % of the image) and flips [B], as the reference on ImageNet."""
+    """Boxes [B, 4] (top, left, height, width; 8 to 100 % of the image), flips [B], as in the reference on ImageNet."""
     u = uniforms(derive(seed, Stream.PROBE, epoch, 1), index, NUM_CROP_UNIFORMS + 1)
     box = crop_boxes(u[:, :-1], height, width, (0.08, 1.0), (3 / 4, 4 / 3))
     return box, u[:, -1] < 0.5

@@ -17,14 +17,14 @@ from sdclr.batch import STRONGEST, RandomOperations
 from sdclr.compute.stateless_random import Stream, derive, uniforms
 
 _SHARED_BY_VIEWS = 2
-"""The number of no view: what is drawn under it is the same for both."""
+"""A number that no view has; draws with it are the same for both."""
 _FIXED = 65536.0
-"""Pillow computes where a pixel comes from with 16 binary digits after the point."""
+"""Pillow computes the source of a pixel with 16 binary digits after the point."""
 _CUTOUT_COLOUR = (125, 123, 114)
 
 
 class Operation(NamedTuple):
-    """One operation, and what a strength of 0 .. 30 means to it."""
+    """One operation, and its parameters for strengths of 0 .. 30."""
 
     name: str
     low: float
@@ -32,7 +32,7 @@ class Operation(NamedTuple):
     high: float
     """Its parameter at strength 30."""
     signed: bool
-    """Whether half of the images get the parameter with a minus."""
+    """Whether half of the images get the negative parameter."""
     apply: Callable[[Tensor, Tensor, Tensor], Tensor]
     """uint8 [n, 3, H, W], parameters [n], places [n, 2] as shares of the sides -> uint8 [n, 3, H, W]."""
 
@@ -42,9 +42,9 @@ def draw_operations(
 ) -> Tensor:
     """float64 [B, k, 4] for the images ``index`` [B]: operation, parameter, place (x, y) in [0, 1).
 
-    Operation -1 is none, and k is 0 where nothing is asked for. Operations are drawn with
-    replacement, and each is applied with the image's probability. The strength of an image is the
-    same in both views; all else is drawn for each view.
+    Operation -1 is none, and k is 0 where nothing is requested. Operations are drawn with replacement, and each is
+    applied with the image's probability. The strength of an image is the same in both views; everything else is drawn
+    for each view.
     """
     if requested is None:
         return torch.zeros(len(index), 0, 4, dtype=torch.float64, device=index.device)
@@ -65,7 +65,7 @@ def draw_operations(
 def _parameters(operation: Tensor, strength: Tensor, *, negative: Tensor) -> Tensor:
     """Parameters of operations (int64, any shape) at strengths in 0 .. 30.
 
-    ``negative``: where a signed one gets a minus.
+    ``negative``: where a signed parameter is negated.
     """
     table = torch.tensor([(one.low, one.high, one.signed) for one in OPERATIONS]).double()
     low, high, signed = table.to(operation.device)[operation].unbind(-1)
@@ -76,8 +76,8 @@ def _parameters(operation: Tensor, strength: Tensor, *, negative: Tensor) -> Ten
 def apply_operations(x: Tensor, operations: Tensor) -> Tensor:
     """Views [V, 3, S, S] in [0, 1] after the operations drawn for them [V, k, 4].
 
-    May write into ``x``. A view that gets an operation is rounded to 8 bits first; the others stay
-    as they are. On CUDA the host waits once for what was drawn. Pixels are where ``operations`` are, and then go back.
+    May write into ``x``. A view that gets an operation is rounded to 8 bits first; the others stay as they are. On CUDA
+    the host waits once for the drawn operations. Pixels are moved to the device of ``operations`` and back.
     """
     if not operations.shape[1]:
         return x
@@ -152,7 +152,7 @@ def _translate_y(pixels: Tensor, value: Tensor, place: Tensor) -> Tensor:
 
 
 def _rotate(pixels: Tensor, value: Tensor, place: Tensor) -> Tensor:
-    """By ``value`` degrees counter-clockwise about the centre."""
+    """Rotate by ``value`` degrees counter-clockwise about the centre."""
     x, y = pixels.shape[3] / 2, pixels.shape[2] / 2
     angle = -torch.deg2rad(value % 360)
     cos, sin = angle.cos().round(decimals=15), angle.sin().round(decimals=15)
@@ -165,7 +165,7 @@ def _rotate(pixels: Tensor, value: Tensor, place: Tensor) -> Tensor:
 
 
 def _look_up(pixels: Tensor, table: Tensor) -> Tensor:
-    """Levels [n, 3, H, W] by a table [n, 3 or 1, 256] of new ones."""
+    """Replace levels [n, 3, H, W] by those of a table [n, 3 or 1, 256]."""
     table = table.clamp(0, 255).byte().expand(-1, 3, -1)
     return table.gather(2, pixels.flatten(2).long()).view_as(pixels)
 
@@ -281,4 +281,4 @@ OPERATIONS = (
     Operation("Sharpness", 0.1, 1.9, False, _sharpness),
     Operation("Cutout", 0, 0.4, False, _cutout),
 )
-"""As BCL orders them; leaving an image as it is is not among them."""
+"""In BCL's order; the identity is not among them."""

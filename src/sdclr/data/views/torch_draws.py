@@ -1,8 +1,9 @@
-"""torch's random draws in one thread, out of a generator of the call's own.
+"""torch's random draws in one thread, from a generator of the call's own.
 
-A function that takes a generator is given it. Others draw inside: dropout, ``randint_like``, ``torch.distributions``.
-Of these the operators that torch itself marks as random are given it, where torch dispatches them. What does not pass
-through torch's Python functions is not led: TorchScript, extensions, other threads. :class:`Escapes` notices it.
+A function that takes a generator is given it. Others draw internally: dropout, ``randint_like``,
+``torch.distributions``. Of these, the operators that torch itself marks as random are given it, where torch dispatches
+them. Draws that do not pass through torch's Python functions are not redirected: TorchScript, extensions, other
+threads. :class:`Escapes` detects them.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from sdclr.compute.process_state import default_generators
 
 Way = Callable[[torch.Generator, Any, tuple[Any, ...], dict[str, Any]], Any]
-"""How a function is called so that it draws from a generator."""
+"""A way to call a function so that it draws from a generator."""
 
 _TAKE_A_GENERATOR = frozenset(
     {
@@ -33,25 +34,25 @@ _TAKE_A_GENERATOR = frozenset(
         torch.Tensor.multinomial,
     }
 )
-"""Called directly, which is faster than through the dispatcher; a function that is missing here is led all the same."""
+"""Called directly, which is faster than through the dispatcher; functions missing here are redirected all the same."""
 _LIKE: dict[Any, Callable[..., Tensor]] = {
     torch.rand_like: torch.Tensor.uniform_,
     torch.randn_like: torch.Tensor.normal_,
 }
-"""Functions that take none in every version, and what fills a tensor in the same way. Faster, as above."""
+"""Functions that do not take one in every version, and methods that fill a tensor in the same way. Faster, as above."""
 _COMPILED = (
     types.BuiltinFunctionType,
     types.MethodDescriptorType,
     types.WrapperDescriptorType,
     types.MethodWrapperType,
 )
-"""Their name is that of the operator."""
+"""Types of functions whose name is that of the operator."""
 _FUNCTIONAL = (F.__name__, "torch.functional")
 """Modules whose functions call others of the same module, or operators."""
 
 
 class DrawsFrom(TorchFunctionMode):
-    """Inside, this thread's draws come from a generator, where no other is given."""
+    """Inside the block, this thread's draws come from a generator, where no other is given."""
 
     def __init__(self, generator: torch.Generator) -> None:
         super().__init__()
@@ -72,7 +73,7 @@ class DrawsFrom(TorchFunctionMode):
 
 @lru_cache(maxsize=4096)
 def _way(func: Any) -> Way | None:
-    """None for functions that do not draw."""
+    """How to call a function; None for functions that do not draw."""
     if func in _TAKE_A_GENERATOR:
         return _given
     if func in _LIKE:
@@ -98,7 +99,7 @@ def _given(
 def _filled(
     generator: torch.Generator, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    """dtype, layout, memory format and requires_grad are those that ``empty_like`` makes of the same arguments."""
+    """dtype, layout, memory format and requires_grad are those of ``empty_like`` with the same arguments."""
     wanted = kwargs.pop("generator", None) or generator
     with torch.no_grad():
         return _LIKE[func](torch.empty_like(*args, **kwargs), generator=wanted)
@@ -123,7 +124,7 @@ def _draws(name: str) -> bool:
 def _draws_inside(func: Any) -> bool:
     """Whether a Python function names a random operator, or calls a function of its module that does.
 
-    True where its code does not show what it calls.
+    Also true where its code does not show what it calls.
     """
     seen: set[Any] = set()
     ahead = [func]
@@ -142,7 +143,7 @@ def _draws_inside(func: Any) -> bool:
 
 
 class _Operators(TorchDispatchMode):
-    """Inside, operators that torch marks as random draw from a generator, where no other is given."""
+    """Inside the block, operators that torch marks as random draw from a generator, where no other is given."""
 
     def __init__(self, generator: torch.Generator) -> None:
         super().__init__()
@@ -159,7 +160,7 @@ class _Operators(TorchDispatchMode):
         if torch.Tag.nondeterministic_seeded not in func.tags:
             return func(*args, **kwargs)
         led = _with_generator(func)
-        if led is None:  # seeded around the call; others of ours wait
+        if led is None:  # seed the default generators around the call; our other calls wait
             seed = int(torch.randint(2**62, (), generator=self._generator))
             with default_generators(seed, torch.device("cpu")):
                 return func(*args, **kwargs)
@@ -192,7 +193,7 @@ def _argument_names(operator: Any) -> list[str]:
 
 @lru_cache(maxsize=256)
 def _place_of_generator(operator: Any) -> int:
-    """Its position; beyond all positions where it is a keyword alone."""
+    """The position of the generator; beyond all positions where it is keyword-only."""
     for place, argument in enumerate(operator._schema.arguments):
         if argument.name == "generator" and not argument.kwarg_only:
             return place
@@ -200,11 +201,12 @@ def _place_of_generator(operator: Any) -> int:
 
 
 class Escapes:
-    """Whether a view has drawn from torch's default generator after all, so that it cannot be made again.
+    """Whether a view has drawn from torch's default generator after all, so that it cannot be reproduced.
 
     Other threads move that generator, too: a training step seeds it. So a view during which it has moved is made a
-    second time, and only a difference tells. Few are, so that the views of a run are at most a hundredth slower.
-    ``from_globals``: whether a function that is given a generator draws from those of ``random`` or NumPy all the same.
+    second time, and only a difference is evidence. This is limited, so that the views of a run are at most a hundredth
+    slower. ``from_globals``: whether a function that is given a generator still draws from those of ``random`` or
+    NumPy.
     """
 
     def __init__(self) -> None:
@@ -213,7 +215,7 @@ class Escapes:
         self._made = self._compared = 0
 
     def to_be_compared(self, before: bytes) -> bool:
-        """Whether the view that has just been made is to be made again; ``before``: the state before it."""
+        """Whether to make the view that has just been made again; ``before``: the state before it."""
         self._made += 1
         if self.found or self._compared > 8 + self._made // 100:
             return False
@@ -224,5 +226,5 @@ class Escapes:
 
 
 def default_state() -> bytes:
-    """Of torch's default generator on the CPU."""
+    """The state of torch's default generator on the CPU."""
     return torch.default_generator.get_state().numpy().tobytes()
