@@ -188,6 +188,14 @@ def test_wandb_keeps_what_the_run_measured_without_a_network(tmp_path: Path) -> 
         assert [row[name] for row in rows] == pytest.approx([line[name] for line in lines])
 
 
+def interrupt_a_run(folder: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that MLflow watches, ended as by Ctrl-C in its fourth step."""
+    with monkeypatch.context() as patch:
+        patch_steps(patch, interrupting(4))
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(config(), folder, observers=[MLflowLog(uri)])
+
+
 @pytest.mark.tools
 @pytest.mark.usefixtures("quiet")
 def test_mlflow_keeps_settings_and_points_in_sqlite_and_goes_on_with_a_run(
@@ -195,10 +203,7 @@ def test_mlflow_keeps_settings_and_points_in_sqlite_and_goes_on_with_a_run(
 ) -> None:
     needs("mlflow")
     uri = f"sqlite:///{tmp_path / 'all.db'}"
-    with monkeypatch.context() as patch:
-        patch_steps(patch, interrupting(4))
-        with pytest.raises(KeyboardInterrupt):
-            pretrain(config(), tmp_path / "x", observers=[MLflowLog(uri)])
+    interrupt_a_run(tmp_path / "x", uri, monkeypatch)
     lines = resume(tmp_path / "x", observers=[MLflowLog(uri)]).metrics()
     run, points = mlflow_points(uri)  # one run
     assert run.info.status == "FINISHED"
@@ -217,10 +222,7 @@ def test_another_training_at_the_same_place_is_another_run_of_mlflow(
     from mlflow import MlflowClient
 
     uri, out = f"sqlite:///{tmp_path / 'all.db'}", tmp_path / "x"
-    with monkeypatch.context() as patch:
-        patch_steps(patch, interrupting(4))
-        with pytest.raises(KeyboardInterrupt):
-            pretrain(config(), out, observers=[MLflowLog(uri)])
+    interrupt_a_run(out, uri, monkeypatch)
     shutil.rmtree(out)
     run = pretrain(config().with_values({"seed": 11}), out, observers=[MLflowLog(uri)])
     client = MlflowClient(tracking_uri=uri)
@@ -242,10 +244,7 @@ def test_a_run_that_has_moved_continues_its_run_of_mlflow(
 ) -> None:
     needs("mlflow")
     uri = f"sqlite:///{tmp_path / 'all.db'}"
-    with monkeypatch.context() as patch:
-        patch_steps(patch, interrupting(4))
-        with pytest.raises(KeyboardInterrupt):
-            pretrain(config(), tmp_path / "x", observers=[MLflowLog(uri)])
+    interrupt_a_run(tmp_path / "x", uri, monkeypatch)
     (tmp_path / "x").rename(tmp_path / "y")
     lines = resume(tmp_path / "y", observers=[MLflowLog(uri)]).metrics()
     run, points = mlflow_points(uri)  # one run

@@ -48,7 +48,7 @@ class ClassifierFacts(Section):
 
 
 class Classifier(nn.Module):
-    """Images [B, 3, S, S] in [0, 1] -> logits [B, C]."""
+    """Images [B, channels, S, S] in [0, 1] -> logits [B, C]."""
 
     def __init__(
         self,
@@ -100,7 +100,8 @@ def save_classifier(
 
 
 def load_classifier(source: Path | str, network: nn.Module | None = None) -> Classifier:
-    """The classifier that :func:`sdclr.finetune` has written, in eval mode: images [B, 3, S, S] in [0, 1] -> logits.
+    """The classifier that :func:`sdclr.finetune` has written, in eval mode: images [B, channels, S, S] in
+    [0, 1] -> logits [B, C].
 
     ``network``: your own module, for a backbone that is one. ``classifier.class_names`` names the columns,
     ``classifier.probabilities(logits)`` makes calibrated probabilities, ``classifier.backbone.preprocess(pil_image)``

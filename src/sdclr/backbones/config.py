@@ -55,7 +55,8 @@ class BackboneConfig(Section):
     """The network f that turns an image into a feature; it normalises its input itself."""
 
     name: str = "resnet18"
-    """resnet10, resnet18, resnet34, resnet50, torchvision:<name>, timm:<name>, or custom (from Python only)."""
+    """resnet10, resnet18, resnet34, resnet50, torchvision:<name>, timm:<name>, a registered name or module:Name, or
+    custom (from Python only)."""
     width: Annotated[int, Field(ge=1, le=16_384)] = 64
     """Channels of the first stage of our ResNets; 64 is the usual network."""
     stem: Literal["small", "large"] = "small"
@@ -63,8 +64,8 @@ class BackboneConfig(Section):
     pretrained: bool = False
     """Start from ImageNet weights of torchvision or timm instead of fresh ones; downloads them once."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """Further keyword arguments for the constructor of a torchvision or timm network, e.g. {"depth": 6}. A network that
-    is built for one image size gets views.size automatically."""
+    """Further keyword arguments for the constructor of a torchvision, timm or registered network, e.g. {"depth": 6}. A
+    network that is built for one image size gets views.size automatically."""
     normalisation: Literal["auto", "imagenet", "none"] | Normalisation = "auto"
     """How images in [0, 1] are normalised: auto (as for the weights that the run starts from, else imagenet; other than
     3 channels by the mean and std of a sample of the images), imagenet, none (for a network that normalises its input

@@ -87,7 +87,8 @@ def row_of(name: str) -> BackboneRow | None:
 def register_backbone(build: Callable[..., Any], name: str | None = None) -> str:
     """Add a network of your own to :data:`BACKBONES`; returns its name.
 
-    ``build``: a function or class that makes a headless module, images [B, 3, S, S] -> features [B, F];
+    ``build``: a function or class that makes a headless module, images [B, channels, S, S] -> features
+    [B, F];
     ``backbone.options`` are its keyword arguments. ``name``: its name in settings; default: that of ``build`` in lower
     case. A run, its file and :func:`load_backbone` look it up by that name, so register it before a file is loaded.
     Raises ConfigError for a name that is taken or not plain. See docs/extending.md.

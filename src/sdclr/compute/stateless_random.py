@@ -76,7 +76,7 @@ def _mix_int(x: int) -> int:
 def derive(*counters: int) -> int:
     """One non-negative 63-bit key from any number of integers of 64 bits; order matters.
 
-    Raises ConfigError for a larger one: two that differ by 2**64 would give the same key.
+    Raises ConfigError for anything but integers and for larger ones: two that differ by 2**64 would give the same key.
     """
     try:
         counters = tuple(map(operator.index, counters))  # NumPy's integers would overflow

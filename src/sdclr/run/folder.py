@@ -10,6 +10,12 @@ image_records.f32   loss, hardest mass and disagreement of each image by epoch, 
 images.parquet      the same as a table, once the run is finished
 against.json        what `sdclr evaluate --against` has found
 few_labels.json     accuracy with few labels: `sdclr evaluate --few-shot`, `--labels-per-class`, `--label-share`
+choices.json        settings that were chosen for somebody's own images, each with its reason
+to_label.csv        images whose labels would settle whether training paid off, for a person to fill in
+logs.json           the ids of this run in other tools: --log mlflow,wandb
+log.txt             what the run printed
+examination/        measurements of a run without labels, for its report
+features.npz        what `sdclr embed RUN` writes by default
 status.json         running, done, preempted or failed and why; see sdclr status
 """
 

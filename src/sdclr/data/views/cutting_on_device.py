@@ -1,9 +1,10 @@
 """Cut views out of decoded pixels on a CUDA device, or in pinned memory next to it: no thread, no wait.
 
-B images per batch, V = 2B views, S side of a view. The same boxes and colours as :mod:`sdclr.data.views.cutting`, from
-the same parameters; crop, resize and flip are the separable product of :mod:`sdclr.data.views.augment` here, which does
-not round between its passes: before colours, 99.5 % of the pixels agree to two grey levels. Crops of many sizes share a
-canvas; weights are zero beyond the end of each, so that the pixels next to it are never used.
+B images per batch, V views (2B, or B with ``spec.single``), S side of a view. The same boxes and colours as
+:mod:`sdclr.data.views.cutting`, from the same parameters; crop, resize and flip are the separable product of
+:mod:`sdclr.data.views.augment` here, which does not round between its passes: before colours, 99.5 % of the pixels
+agree to two grey levels. Crops of many sizes share a canvas; weights are zero beyond the end of each, so that the
+pixels next to it are never used.
 """
 
 from __future__ import annotations
