@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from sdclr.data.views.own import OwnBatch, OwnView, _ReadersWriterLock
+from sdclr.planes import ArrayPicture
 from sdclr.stills import DecodedPicture
 
 
@@ -89,3 +90,22 @@ def test_views_and_a_batch_module_that_draw_at_once_do_not_wait_for_each_other()
     for thread in threads:
         thread.join(timeout=120)
     assert not any(thread.is_alive() for thread in threads)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_writes_into_its_image_gets_the_same_pixels_when_it_is_called_again(
+    channels: int,
+) -> None:
+    pixels = np.full((8, 8, channels), 255, np.uint8)
+
+    def writes(image: Tensor, rng: np.random.Generator) -> Tensor:
+        view = image.float() / 255
+        image[:] = 0
+        np.random.rand()  # noqa: NPY002 - of the process, so that it is called a second time
+        return view
+
+    view = OwnView("writes", writes, "function", frozenset({"rng"}))
+    found = view.view(ArrayPicture(pixels), "x", 8, seed=1, epoch=1, draw=0, number=0)
+    assert view.escapes.from_globals
+    assert (found == 1).all()
+    assert (pixels == 255).all()

@@ -131,7 +131,10 @@ class OwnView:
 
     def _drawing(self, pixels: npt.NDArray[np.uint8], key: int) -> Any:
         generator = torch.Generator().manual_seed(key)
-        image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+        # a copy: what writes into its image may be called again with the same pixels
+        image = (
+            torch.from_numpy(pixels).permute(2, 0, 1).clone(memory_format=torch.contiguous_format)
+        )
         given: dict[str, Any] = {"rng": np.random.default_rng(key), "generator": generator}
         keywords = {name: given[name] for name in self.keywords}
         with torch.no_grad(), DrawsFrom(generator):
