@@ -38,6 +38,7 @@ def trained(folder: Path, seed: int) -> dict[str, torch.Tensor]:
     return read_tensors(pretrain(config(seed), folder, network=network()).backbone_path)[0]
 
 
+@pytest.mark.journeys
 def test_two_trainings_in_two_threads_are_each_what_it_is_alone(tmp_path: Path) -> None:
     alone = {seed: trained(tmp_path / f"alone-{seed}", seed) for seed in (1, 2)}
     together: dict[int, dict[str, torch.Tensor]] = {}
@@ -55,6 +56,7 @@ def test_two_trainings_in_two_threads_are_each_what_it_is_alone(tmp_path: Path) 
             assert torch.equal(together[seed][name], tensor), (seed, name)
 
 
+@pytest.mark.journeys
 def test_training_loading_and_evaluating_leave_the_callers_generators_and_filters(
     tmp_path: Path,
 ) -> None:

@@ -76,6 +76,7 @@ def test_what_is_no_rival_is_said_before_any_work(run: Run, rival: str, words: s
         compare(run, [])
 
 
+@pytest.mark.journeys
 def test_the_command_says_a_sentence_for_each_rival(run: Run) -> None:
     words = ["evaluate", str(run.folder), "--probes", "knn", "--against", "untrained, pixels"]
     found = CliRunner().invoke(cli.app, words)
@@ -95,6 +96,7 @@ def write_photos(folder: Path, level: int, count: int, seed: int) -> None:
         small.resize((24, 24), Image.Resampling.BICUBIC).save(folder / f"{number}.png")
 
 
+@pytest.mark.journeys
 def test_leaks_are_counted_and_folds_are_dealt_three_times_without_a_test_set(
     tmp_path: Path,
 ) -> None:
@@ -126,6 +128,7 @@ def photos_config(folder: Path, **data: object) -> PretrainConfig:
     )
 
 
+@pytest.mark.journeys
 def test_without_labels_it_says_what_can_be_measured_and_which_labels_would_answer(
     tmp_path: Path,
 ) -> None:

@@ -29,7 +29,7 @@ from sdclr.presentation.unlabelled import to_csv, to_markdown
 from sdclr.workflows.reports import report
 from slow_variants import slow
 
-pytestmark = pytest.mark.usefixtures("light_figures")
+pytestmark = [pytest.mark.usefixtures("light_figures"), pytest.mark.journeys]
 
 SETTINGS = {
     "views": {"size": 16},

@@ -378,6 +378,7 @@ def test_a_folder_says_how_timm_prepares_images(tmp_path: Path) -> None:
     assert {name: found[name] for name in middle_of_timm(32)} == middle_of_timm(32)
 
 
+@pytest.mark.journeys
 def test_timm_prepares_images_as_a_run_on_arrays_saw_its_own(
     evaluated: sdclr.Run, tmp_path: Path
 ) -> None:

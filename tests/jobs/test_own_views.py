@@ -278,6 +278,7 @@ def test_what_fails_fails_before_a_run_folder_is_there(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.journeys
 def test_the_command_line_takes_a_module_and_names_it_again(tmp_path: Path) -> None:
     """A run folder alone imports nothing."""
     words = [
@@ -327,6 +328,7 @@ def test_what_is_proposed_names_the_views(tmp_path: Path) -> None:
     assert "find each other" in " ".join(found.output.split()), f"{found.output} {found.exception}"
 
 
+@pytest.mark.journeys
 def test_views_that_use_cannot_name_are_not_proposed(tmp_path: Path) -> None:
     sdclr.register_views(theirs.torchvision_views, "crops")
     run = sdclr.pretrain(config_of("own", "crops", 1), tmp_path / "run")

@@ -83,6 +83,7 @@ def test_ordinary_images_are_never_tried(tmp_path: Path, monkeypatch: pytest.Mon
     assert tried == []
 
 
+@pytest.mark.processes
 def test_many_scans_and_long_text_are_tried_and_pass_or_fail(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

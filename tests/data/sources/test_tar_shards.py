@@ -303,6 +303,7 @@ def test_webdatasets_own_files_are_read(tmp_path: Path, photos: tuple[Path, list
     np.testing.assert_array_equal(images.sizes, ImageFiles(root, tuple(paths), None).sizes)
 
 
+@pytest.mark.processes
 def test_a_header_of_60000_by_60000_costs_no_memory(tmp_path: Path) -> None:
     """In a process of its own, which says by how much its peak grew; at most 200 MB are promised."""
     script = """

@@ -43,6 +43,7 @@ def another(cells: GridCells, out: Path) -> GridCells:
     return Quick(cells.grid, out, Records(out / "records"))
 
 
+@pytest.mark.journeys
 def test_two_threads_started_together_never_do_a_cell_twice(tmp_path: Path) -> None:
     cells = small_grid(tmp_path)
     for repetition in range(REPETITIONS):
