@@ -38,6 +38,8 @@ CHOICES = {
     "auroc_few": "score, by AUROC for few classes",
     "gain": "order, by classes seen in the first 2C images over random's expectation",
 }
+LEADING_ENCODER = "lite0"
+"""Whose tables are open, and of which classes seen and precision are shown."""
 TIED = 0.02
 WISHED_SET, WISHED_FIRST, WISHED_CLASSES = "plankton", "300", 100
 """So many classes were to be seen in the first images of this set."""
@@ -50,7 +52,7 @@ def write_page() -> Path:
     """Write the page and the plots; return the page's path."""
     finished = cells.read()
     PLOTS.mkdir(parents=True, exist_ok=True)
-    encoder = "lite0"
+    encoder = LEADING_ENCODER
     parts = [
         HEAD,
         _in_short(finished, encoder),
@@ -109,6 +111,11 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join(lines)
+
+
+def _folded(title: str, table: str) -> str:
+    """A long table that opens on a click, on the site and where Markdown is shown as it is."""
+    return f'<details markdown="1">\n<summary>{title}</summary>\n\n{table}\n\n</details>'
 
 
 def _number(value: float, digits: int = 2) -> str:
@@ -280,7 +287,11 @@ def _aurocs(finished: Cells) -> str:
                 values = [one["scores"].get(name) for one in there]
                 if any(values):
                     rows.append([f"`{name}`", *(_with_interval(value) for value in values)])
-            parts.append(f"`{encoder}`: {what}\n\n{_table(('Score', *heads), rows)}")
+            table = _table(("Score", *heads), rows)
+            if encoder == LEADING_ENCODER:
+                parts.append(f"`{encoder}`: {what}\n\n{table}")
+            else:
+                parts.append(_folded(f"<code>{encoder}</code>: {what}", table))
     parts.append("![AUROC for the few classes](rarebench/auroc.svg)")
     return "\n\n".join(parts)
 
@@ -350,9 +361,8 @@ def _classes(finished: Cells, encoder: str) -> str:
                     [f"`{name}`", *(str(values["classes_seen"][budget]) for budget in budgets)]
                 )
         heads = [f"first {budget}" for budget in budgets]
-        parts.append(
-            f"`{one['set']}`, {one['num_classes']} classes (C)\n\n{_table(('Score', *heads), rows)}"
-        )
+        title = f"<code>{one['set']}</code>, {one['num_classes']} classes (C)"
+        parts.append(_folded(title, _table(("Score", *heads), rows)))
     parts.append("![Classes seen](rarebench/classes.svg)")
     return "\n\n".join(parts)
 
@@ -376,9 +386,8 @@ def _precision(finished: Cells, encoder: str) -> str:
                 ]
             )
         head = ("Score", "AP few", "AUROC rarest", "AP rarest", "lift at 1 %", "at 10 %", "seconds")
-        parts.append(
-            f"`{one['set']}`: few are {one['num_few'] / one['num_images']:.1%} of the images\n\n{_table(head, rows)}"
-        )
+        title = f"<code>{one['set']}</code>: few are {one['num_few'] / one['num_images']:.1%} of the images"
+        parts.append(_folded(title, _table(head, rows)))
     parts.append(
         "Seconds are without what scores share (the first one to need neighbours or clusters pays for them)."
     )
@@ -450,7 +459,7 @@ def _planted(finished: Cells) -> str:
             "junk in top 200",
             "folded, junk aside",
         )
-        parts.append(f"`{one['set']}`\n\n{_table(head, rows)}")
+        parts.append(_folded(f"<code>{one['set']}</code>", _table(head, rows)))
     return "\n\n".join([*parts, "Planted: " + "; ".join(kinds).replace("'", "") + "."])
 
 
