@@ -1,7 +1,7 @@
 """The command line: verbs and flags -> a config and a job. No logic of its own.
 
-A verb is a function in a file of its own; the order of the lines below is the order of the help.
-Everything heavy is imported inside the verbs, so that --help answers at once.
+A verb is a function in its own file; the order of the lines below is the order of the help.
+Heavy modules are imported inside the verbs, so that --help responds at once.
 """
 
 from sdclr.cli import (

@@ -1,4 +1,4 @@
-"""The app that the verbs belong to, and what is done before any of them."""
+"""The app that the verbs belong to, and what runs before any of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sdclr.errors import Interrupted, MissingInputError
 
 
 class Verbs(TyperGroup):
-    """The verbs; Ctrl-C in one that has no way of its own to stop is no error and no bug."""
+    """The verbs; Ctrl-C in a verb that does not handle it itself is reported as an interruption, not as a bug."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -27,12 +27,12 @@ class Verbs(TyperGroup):
                 f"by Ctrl-C; nothing half-written is left under its own name.{goes_on}"
             ) from None
         except Exception as error:
-            if type(error).__name__ == "NoSuchOption":  # typer has it of click, or its own
+            if type(error).__name__ == "NoSuchOption":  # from click, or typer's own
                 _name_setting(error)
             raise
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """A verb; its help lists what the tables hold now, entries from outside included."""
+        """A verb; its help lists the current entries of the tables, including external ones."""
         found: Any = super().get_command(ctx, cmd_name)
         for option in found.params if found is not None and cmd_name == "evaluate" else []:
             if option.name == "probes":
@@ -41,7 +41,7 @@ class Verbs(TyperGroup):
 
 
 def _name_setting(error: Any) -> None:
-    """Other tools have options for what is a setting here; say how settings are written."""
+    """Explain how settings are written, if an unknown option has the name of a setting."""
     if error.ctx is None or error.ctx.command.name not in TAKE_SETTINGS:
         return
     from sdclr.config import setting_meant
@@ -53,12 +53,12 @@ def _name_setting(error: Any) -> None:
 
 
 TAKE_SETTINGS = ("demo", "pretrain", "reproduce")
-"""Verbs that take settings of a training as KEY=VALUE."""
+"""Verbs that take training settings as KEY=VALUE."""
 GO_ON = (
     *("demo", "embed", "finetune", "grid", "mine"),
     *("predict", "pretrain", "reproduce", "resume"),
 )
-"""Verbs that take up an interrupted piece of work."""
+"""Verbs that resume interrupted work."""
 
 
 app = typer.Typer(

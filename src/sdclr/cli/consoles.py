@@ -1,4 +1,4 @@
-"""What the verbs print with: standard output as it is, and messages on standard error."""
+"""The consoles of the verbs: standard output without markup, and messages on standard error."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def print_next_step(run: Run) -> None:
-    """The next command for a finished run; nothing where none is left."""
+    """Print the next command for a finished run, if there is one."""
     if (words := next_command(run, "done")) is not None:
         typer.echo(f"next: {words}")
 
@@ -38,7 +38,7 @@ def print_next_step_of_mined(folder: Path) -> None:
 
 
 def echo_json(value: Mapping[str, Any]) -> None:
-    """One JSON object on a line of its own."""
+    """Print one JSON object on its own line."""
     import json
 
     typer.echo(json.dumps(value, allow_nan=False))
@@ -48,22 +48,22 @@ stderr = Console(stderr=True, markup=False, emoji=False, highlight=False)
 
 
 def terminal(*, quiet: bool = False, width: int | None = None, markup: bool = False) -> Console:
-    """Standard output; a path with [red] or :fire: in it is printed as it is."""
+    """Standard output; a path with [red] or :fire: in it is printed literally."""
     return Console(quiet=quiet, width=width, markup=markup, emoji=False, highlight=False)
 
 
 def speaker() -> str:
-    """Who says it, where it is not the first or only process."""
+    """A prefix naming the process, unless it is the first or only one."""
     number = os.environ.get("RANK", "0")
     return "" if number == "0" else f"process {shown(number)}: "
 
 
 _LONG_WORD = re.compile(r"\S{400,}")
-"""No word of a message needs so many characters; a path of thousands would hide the rest of it."""
+"""No word of a message needs this many characters; a path of thousands would hide the rest."""
 
 
 def print_message(kind: str, style: str, text: str) -> None:
-    """A message on standard error; what it holds of names is shown as it is, and forges no further message."""
+    """Print a message on standard error; names in it are shown literally and cannot forge another message."""
     lines = _LONG_WORD.sub(lambda found: shown(found[0]), visible(text)).replace("\n", "\n  ")
     stderr.print(Text.assemble(speaker(), (f"{kind}:", style), " ", lines), soft_wrap=True)
 

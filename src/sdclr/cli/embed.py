@@ -52,7 +52,7 @@ def embed(
     overwrite: Overwrite = False,
     use: Use = None,
 ) -> None:
-    """Write the features of any images: path, feature, and label where known. The same command goes on if killed."""
+    """Write the features of any images: path, feature, and label if known. If killed, the same command resumes."""
     from sdclr.jobs.embed import embed as run_embed
     from sdclr.presentation.progress import Progress
     from sdclr.processes.environment import is_first
@@ -76,7 +76,7 @@ def embed(
             as_trained=not places,
             images_per_shard=shards,
         )
-    if is_first():  # it speaks for all
+    if is_first():  # it prints for all processes
         typer.echo(f"features: {shown(path)}")
         if path == usual_out and not places:
             print_next_step(Run(source))
@@ -85,7 +85,7 @@ def embed(
 def _images_to_embed(
     source: Path, places: list[str], given: dict[str, Any]
 ) -> tuple[DataConfig, Path]:
-    """The images, those of the run where no others are named; and where their features go."""
+    """The images (by default those of the run), and the default output for their features."""
     from sdclr.config import absolute_place
     from sdclr.run import Run
     from sdclr.run.files import FEATURES_FILE

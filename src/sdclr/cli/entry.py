@@ -54,7 +54,7 @@ def _run() -> int:
         return ended.code if isinstance(ended.code, int) else 0
     except SdclrError as error:
         if not error.reported_elsewhere or not speaker():
-            if isinstance(error, Preempted | Interrupted):  # somebody wanted it: no error
+            if isinstance(error, Preempted | Interrupted):  # a requested stop is not an error
                 print_message("stopped", "yellow", str(error).removeprefix("stopped "))
             else:
                 print_message("error", "red", str(error))
@@ -76,12 +76,12 @@ def _run() -> int:
 
 @cache
 def _command() -> Any:
-    """The verbs as typer prepares them, in a twentieth of a second; they do not change."""
+    """The verbs as prepared by typer, which takes a twentieth of a second; they do not change."""
     return get_command(app)
 
 
 def _refused(error: OSError) -> SdclrError:
-    """What the system has refused where nobody has said what that means there."""
+    """The error for an operation that the system has refused and that no other code has handled."""
     what = error.strerror or str(error) or type(error).__name__
     if error.filename is None:
         return StorageError(f"the system has refused an operation: {what}.")

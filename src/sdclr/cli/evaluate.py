@@ -134,9 +134,9 @@ def evaluate(
 ) -> None:
     """Probe the frozen backbone of finished runs, or of an authors' checkpoint, and print accuracy per group.
 
-    Labels that came later: sdclr evaluate runs/photos --labels labels.csv. Without a test set the
+    Labels supplied later: sdclr evaluate runs/photos --labels labels.csv. Without a test set the
     labelled images are cross-validated; data.test_path=FOLDER names one. data.on_error,
-    data.validation_per_class and data.labels can be given anew, too; the run stays as it is.
+    data.validation_per_class and data.labels can be overridden, too; the run itself is not changed.
 
     An authors' checkpoint:
     sdclr evaluate model_2000.pt --recipe cifar10_lt_sdclr --data PATH --splits-dir DIR data.split=1 --protocol sdclr
@@ -188,10 +188,10 @@ def evaluate(
         shown_protocol = _test_classifier(folders[0], checkpoint, classifier, device)
     else:
         names = probe_names(probes)
-        # of a comparison there is something to say without labels, too
+        # a comparison has something to report without labels, too
         _evaluate(folders, rule, names, how, needs_labels=against is None or names is not None)
         shown_protocol = rule
-    if not is_first():  # it speaks for all
+    if not is_first():  # the first process prints for all
         return
     if against is not None:
         _compare(folders, against, probe_names(probes), how, as_json=as_json)
@@ -201,7 +201,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _How:
-    """How runs are evaluated, whatever is measured."""
+    """How runs are evaluated, independent of what is measured."""
 
     labels: Path | None
     settings: dict[str, Any]
@@ -212,7 +212,7 @@ class _How:
 
 @dataclass(frozen=True)
 class _FewLabels:
-    """Which few labels are learned from."""
+    """The sets of few labels to learn from."""
 
     few_shot: Path | None
     labels_per_class: Sequence[int]
@@ -243,7 +243,7 @@ def _refuse_together(
     against: str | None,
     others: Mapping[str, Any],
 ) -> None:
-    """ConfigError for flags that exclude each other; ``others``: those that say how a probe is measured."""
+    """Raise ConfigError for flags that exclude each other; ``others``: those that affect how a probe is measured."""
     if few is not None and (probes is not None or classifier is not None or against is not None):
         raise ConfigError(
             "few labels are measured by the protocol's few-shot probe alone; leave out --probes, "
@@ -267,17 +267,17 @@ def _refuse_together(
 
 
 def _require_runs(folders: Sequence[Path]) -> None:
-    """MissingInputError for a folder that is no finished run."""
+    """Raise MissingInputError for a folder that is not a finished run."""
     from sdclr.backbones.weights import read_backbone
     from sdclr.run import Run
 
     for folder in folders:
         if not Run(folder).require().backbone_path.is_file():
-            read_backbone(folder)  # which says so
+            read_backbone(folder)  # raises the error
 
 
 def _checkpoint_among(paths: Sequence[Path]) -> Path | None:
-    """The authors' checkpoint, where a file is given instead of run folders."""
+    """The authors' checkpoint, if a file is given instead of run folders."""
     from sdclr.data.choices import COLLECTION_SUFFIXES
 
     file = next((path for path in paths if path.is_file()), None)
@@ -309,7 +309,7 @@ def _evaluate(
 
 
 def _test_classifier(folder: Path, checkpoint: Path, probe: str, device: str) -> str:
-    """The name under which its numbers are kept."""
+    """Test a checkpoint's classifier; return the protocol under which its numbers are stored."""
     from sdclr.jobs.evaluate import AUTHORS_CLASSIFIER, evaluate_classifier
     from sdclr.presentation.progress import Progress
 
@@ -319,7 +319,7 @@ def _test_classifier(folder: Path, checkpoint: Path, probe: str, device: str) ->
 
 
 def _show(folders: Sequence[Path], protocol: str, *, as_json: bool) -> None:
-    """What was measured, as a table or as a line of JSON for each run."""
+    """Print the results, as a table or as a line of JSON for each run."""
     from sdclr.jobs.report import write_report
     from sdclr.run import Run
 
@@ -340,7 +340,7 @@ def _show(folders: Sequence[Path], protocol: str, *, as_json: bool) -> None:
         if len(folders) == 1:
             raise
         typer.echo(f"No common table: {one_line(str(error))}")
-        for folder in folders:  # what was measured is shown all the same
+        for folder in folders:  # the results are still shown, run by run
             table([folder])
             print_report([folder])
         return
@@ -350,7 +350,7 @@ def _show(folders: Sequence[Path], protocol: str, *, as_json: bool) -> None:
 def _few_labels_asked(
     file: Path | None, per_class: str | None, share: str | None, seeds: int | None
 ) -> _FewLabels | None:
-    """None where no flag asks for few labels."""
+    """The requested few labels; None if no flag requests any."""
     if per_class is None and share is None and seeds is not None:
         raise ConfigError(
             "--label-seeds is for sets that are drawn: --labels-per-class N or --label-share P."
@@ -366,7 +366,7 @@ def _few_labels_asked(
 
 
 def _numbers(text: str | None, flag: str, kind: type[int] | type[float]) -> list[Any]:
-    """ "1,5" -> [1, 5]."""
+    """Parse numbers: "1,5" -> [1, 5]."""
     if text is None:
         return []
     numbers = []
@@ -384,7 +384,7 @@ def _numbers(text: str | None, flag: str, kind: type[int] | type[float]) -> list
 def _few_labels(
     folders: Sequence[Path], few: _FewLabels, protocol: Protocol, how: _How, *, as_json: bool
 ) -> None:
-    """The curve of each run on the terminal."""
+    """Measure each run and print its curve."""
     from sdclr.jobs.evaluate import few_labels
     from sdclr.presentation.progress import Progress
     from sdclr.run import Run
@@ -414,7 +414,7 @@ def _rivals(against: str) -> list[str]:
 def _compare(
     folders: Sequence[Path], against: str, probes: list[str] | None, how: _How, *, as_json: bool
 ) -> None:
-    """Every run beside its rivals: a sentence for each probe and rival."""
+    """Compare every run with its rivals and print a sentence for each probe and rival."""
     from sdclr.jobs.evaluate import compare
     from sdclr.presentation.progress import Progress
 

@@ -166,7 +166,7 @@ def finetune(
     device: Device = "auto",
     use: Use = None,
 ) -> None:
-    """Train a classifier on labelled images, and say what it is worth. The same command goes on if stopped."""
+    """Train a classifier on labelled images, and measure it. If stopped, the same command resumes."""
     from sdclr.jobs.finetune import FinetuneConfig
     from sdclr.jobs.finetune import finetune as run_finetune
     from sdclr.presentation.progress import Progress
@@ -207,7 +207,7 @@ def finetune(
             weights_match=weights_match,  # type: ignore[arg-type]
             progress=progress,
         )
-    if not is_first():  # it speaks for all
+    if not is_first():  # the first process prints for all
         return
     typer.echo(model.summary())
     typer.echo(f"model: {shown(model.folder)}")
@@ -220,11 +220,11 @@ _OPTIONS = {
     "validation_share": "--validation",
     "early_stop_epochs": "--early-stop",
 }
-"""Those whose name is not that of the setting with dashes."""
+"""Options whose name is not the setting's with dashes."""
 
 
 def _in_options(text: str, settings: Iterable[str]) -> str:
-    """An error about settings, with the options that they were given by."""
+    """An error about settings, rewritten in terms of the options."""
     for name in settings:
         option = _OPTIONS.get(name, f"--{name.replace('_', '-')}")
         text = re.sub(rf"^{name}\b", option, text, flags=re.MULTILINE)
@@ -239,7 +239,7 @@ def _start_and_data(
     images: Path | None,
     group_by: str | None,
 ) -> tuple[Path | str, DataConfig]:
-    """What is fine-tuned, and on which labelled images. ConfigError or MissingInputError where that is not said."""
+    """The start and the labelled images. Raises ConfigError or MissingInputError if they are not given."""
     from sdclr.config import require_once, user_path, user_place
     from sdclr.run import Run
     from sdclr.workflows.labelled_images import labelled_images, labels_of_run

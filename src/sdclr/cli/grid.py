@@ -78,7 +78,7 @@ def grid(
 ) -> None:
     """Answer a question with a grid of runs, any arms x splits x seeds of a file, ending in a verdict by its rule.
 
-    Killed anywhere, the same command goes on; workers, and several such commands, share one --out.
+    If killed at any point, the same command resumes; workers, and several such commands, share one --out.
     """
     from sdclr.workflows.grid import run as workflow
     from sdclr.workflows.grid.report_files import write_grid_report
@@ -110,7 +110,7 @@ def grid(
 
 
 def _as_words(places: Mapping[str, str | None], *, download: bool, use: Sequence[str]) -> list[str]:
-    """The options that each cell's own command is given, too."""
+    """The options that are also passed to each cell's own command."""
     words: list[str] = []
     for name, value in places.items():
         if value is None:

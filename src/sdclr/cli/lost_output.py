@@ -1,4 +1,4 @@
-"""What is said when the text of a command cannot be written."""
+"""The message and exit code if the output of a command cannot be written."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from sdclr.cli.consoles import print_message
 from sdclr.errors import StorageError
 
 TEXT_IS_THE_RESULT = ("report", "status", "recipes", "methods")
-"""Verbs that have done nothing where what they print is lost; the others have written files."""
+"""Verbs whose only result is their printed output; the others have written files."""
 
 
 @dataclass
 class RunningCommand:
-    """The command that runs."""
+    """The running command."""
 
     verb: str | None = None
     only_text: bool = False
-    """What it prints is all that it does, as with --plan."""
+    """Whether its printed output is its only result, as with --plan."""
 
 
 running_command = RunningCommand()

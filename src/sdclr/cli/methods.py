@@ -9,7 +9,7 @@ from sdclr.cli.options import AsJson
 
 
 def methods(as_json: AsJson = False) -> None:
-    """List the methods that method.name may choose."""
+    """List the available values of method.name."""
     from sdclr.methods.table import METHODS
 
     names = max(len(row.name) for row in METHODS.values()) + 2

@@ -151,7 +151,7 @@ def mine(
     overwrite: OverwriteResults = False,
     use: Use = None,
 ) -> None:
-    """Find the rare images: a score for each, groups that look alike, a page. The same command goes on if killed."""
+    """Find the rare images: a score for each, groups that look alike, a page. If killed, the same command resumes."""
     from sdclr.config import require_once, user_path
     from sdclr.evaluation.rarity import DEFAULT
     from sdclr.evaluation.rarity.maps import checked_map
@@ -191,7 +191,7 @@ def mine(
             overwrite=overwrite,
             as_trained=target.as_trained,
         )
-    if not is_first():  # it speaks for all
+    if not is_first():  # the first process prints for all
         return
     typer.echo(summary(mined))
     typer.echo(f"scores: {shown(out / 'scores.csv')}")
@@ -206,15 +206,15 @@ class _Mined:
     """Which images are mined, and by which backbone."""
 
     source: str | Path
-    """Run folder, file of weights, or the name of a network of a library."""
+    """Run folder, file of weights, or the name of a library's network."""
     images: DataConfig
     usual_out: Path
     as_trained: bool
-    """The images are those of the run."""
+    """Whether the images are those of the run."""
 
 
 def _what_to_mine(places: Sequence[str], backbone: str | None, given: dict[str, Any]) -> _Mined:
-    """RUN, RUN IMAGES, or --backbone NAME IMAGES. ConfigError for anything else."""
+    """Parse RUN, RUN IMAGES, or --backbone NAME IMAGES. Raises ConfigError for anything else."""
     from sdclr.config import absolute_place, user_path
     from sdclr.workflows.own_images import own_data, own_data_as_trained
 

@@ -1,4 +1,4 @@
-"""Options that several verbs take."""
+"""Options shared by several verbs."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from sdclr.evaluation.probes import PROBES
 
 
 def expanded(value: Path | list[Path] | None) -> Path | list[Path] | None:
-    """Paths with ~ and ~name as the shell would have expanded them, had they not been quoted.
+    """Paths with ~ and ~name expanded, as the shell does unless they are quoted.
 
-    ConfigError for an address (s3://bucket/x), which as a path would be a folder called s3: here.
+    Raises ConfigError for a URL (s3://bucket/x), which as a path would be a folder called s3: here.
     """
     paths = value if isinstance(value, list) else [value]
     for path in paths:
@@ -106,7 +106,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, fo
 
 
 def import_used(words: list[str] | None) -> None:
-    """Import what --use names: after the command line is read, never for --help or completion."""
+    """Import the entries of --use: after the command line is parsed, never for --help or completion."""
     if words:
         from sdclr.workflows.own_entries import use
 
@@ -125,7 +125,7 @@ Use = Annotated[
 
 
 def probe_names(text: str | None) -> list[str] | None:
-    """Names of probes from ``a,b,module:Name``; what is named as module:Name is imported. None: all of them."""
+    """Names of probes from ``a,b,module:Name``; module:Name is imported. None: all of them."""
     from sdclr.evaluation.probes import load_probe
     from sdclr.outside import is_outside
 

@@ -55,7 +55,7 @@ def predict(
     overwrite: Overwrite = False,
     use: Use = None,
 ) -> None:
-    """Write a label and a confidence for each image. The same command goes on if killed."""
+    """Write a label and a confidence for each image. If killed, the same command resumes."""
     from sdclr.config import absolute_place
     from sdclr.jobs.predict import predict as run_predict
     from sdclr.presentation.progress import Progress
@@ -85,6 +85,6 @@ def predict(
             progress=progress,
             overwrite=overwrite,
         )
-    if is_first():  # it speaks for all
+    if is_first():  # the first process prints for all
         typer.echo(found.summary())
         typer.echo(f"predictions: {shown(found.path)}")

@@ -63,7 +63,7 @@ def pretrain(
     observe: Observe = None,
     use: Use = None,
 ) -> None:
-    """Pre-train a backbone. The same command on an existing --out goes on where it stopped.
+    """Pre-train a backbone. The same command on an existing --out resumes where it stopped.
 
     Your own images: sdclr pretrain ./photos --out runs/photos. A folder, a list, a table (CSV, TSV, JSON
     lines, Parquet, MegaDetector's JSON), a quoted glob, a .zip, .tar shards or a .npz; the settings are
@@ -75,7 +75,7 @@ def pretrain(
     A method: method.name=focal starts from that method's own defaults; `sdclr methods` lists them. One of
     your own is named as method.name=my_module:MyMethod (docs/extending.md).
 
-    Several GPUs: torchrun --nproc-per-node N -m sdclr pretrain ..., the same words; they share every batch.
+    Several GPUs: torchrun --nproc-per-node N -m sdclr pretrain ..., with the same arguments; they share every batch.
     """
     from sdclr.jobs.pretrain import pretrain as run_pretrain
     from sdclr.observers import logs_named, own_observers
@@ -98,7 +98,7 @@ def pretrain(
         with Progress(stderr) as progress:
             dry_run(settings, sheet, terminal(), progress, download=download, overwrite=overwrite)
         return
-    if not is_first():  # the first process speaks for all
+    if not is_first():  # the first process prints for all
         run_pretrain(settings, out, download=download)
         return
     with Progress(stderr) as progress:
@@ -115,7 +115,7 @@ def pretrain(
 
 
 def _sheet_of(out: Path) -> Path:
-    """Where a dry run draws the views: beside the run folder, which it does not make."""
+    """The file in which a dry run draws the views: beside the run folder, which it does not create."""
     folder = out if out.name not in ("", "..") else Path(os.path.abspath(out))
     if not folder.name:
         raise ConfigError(f"--out {shown(out)} is no folder for a run; give another.")
@@ -126,7 +126,7 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", callback=expanded)]
 
 
 def resume(folder: RunFolder, log: Log = "", observe: Observe = None, use: Use = None) -> None:
-    """Go on with a run that stopped; the result is the same as if it had not."""
+    """Resume a run that stopped; the result is the same as without the stop."""
     from sdclr.jobs.pretrain import resume as run_resume
     from sdclr.observers import logs_named, own_observers
     from sdclr.presentation.progress import Progress

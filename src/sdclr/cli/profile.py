@@ -37,7 +37,7 @@ def profile(
     answers: AnswersFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """How many kinds of images a mined collection has, rare ones among them, as far as that can be known."""
+    """Estimate how many kinds of images a mined collection has, including rare ones."""
     from sdclr.jobs.profile import profile as run_profile
     from sdclr.presentation.progress import Progress
 
@@ -57,13 +57,13 @@ def profile(
 
 
 class _AskOnTerminal:
-    """Asks on the terminal whether two images are of one kind, so many times at most."""
+    """Asks on the terminal whether two images are of one kind, at most ``most`` times."""
 
     def __init__(self, most: int) -> None:
         self.left = most
 
     def __call__(self, a: str, b: str) -> bool | None:
-        """None: no further question."""
+        """Ask about one pair; None: no further questions."""
         if self.left == 0:
             return None
         self.left -= 1

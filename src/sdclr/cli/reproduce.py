@@ -102,7 +102,7 @@ def reproduce(
 ) -> None:
     """Run the paper's comparison: arms x splits x seeds, skipping what is done, ending in the paper's table.
 
-    Killed anywhere, the same command goes on; several processes can share one --out.
+    If killed at any point, the same command resumes; several processes can share one --out.
     """
     from sdclr.jobs.evaluate import check_protocol
     from sdclr.workflows import matrix
@@ -145,7 +145,7 @@ def reproduce(
 
 
 def _numbers(text: str | None, flag: str) -> list[int] | None:
-    """ "1-3,5" -> [1, 2, 3, 5]; None where the flag was not given."""
+    """Parse "1-3,5" -> [1, 2, 3, 5]; None if the flag was not given."""
     from sdclr.workflows.reproduce import parse_numbers
 
     return None if text is None else parse_numbers(text, flag)

@@ -1,4 +1,4 @@
-"""Words of the command line -> settings."""
+"""Command-line arguments -> settings."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 
 def absolute_paths(flags: Mapping[str, str | None]) -> dict[str, Any]:
-    """The paths that were given, absolute, so that the saved config runs again from anywhere; addresses as they are."""
+    """The given paths made absolute, so that the saved config runs again from anywhere; URLs are left unchanged."""
     from sdclr.config import absolute_place
 
     return {key: absolute_place(value) for key, value in flags.items() if value is not None}
 
 
 def paths_and_settings(arguments: Sequence[str] | None) -> tuple[list[str], dict[str, Any]]:
-    """Words of the command line -> those that name something, and the values of KEY=VALUE.
+    """Split command-line arguments into targets and the values of KEY=VALUE.
 
-    A folder or file that is there is itself, also where its name has a = in it (date=2024).
+    An existing folder or file is a target, even if its name contains a = (date=2024).
     """
     from sdclr.config import parse_assignments
 
@@ -39,7 +39,7 @@ def paths_and_settings(arguments: Sequence[str] | None) -> tuple[list[str], dict
 
 
 def moved_to(data: str | None) -> str | None:
-    """Where the images are now, as an absolute path."""
+    """The current place of the images, as an absolute path."""
     return absolute_paths({"data": data}).get("data")
 
 
@@ -52,7 +52,7 @@ KNOWN = f"`sdclr recipes list` names the recipes. {SOURCES}"
 def pretrain_settings(
     arguments: list[str], config_file: Path | None, flags: dict[str, Any], out: Path | None
 ) -> tuple[PretrainConfig, Path, Sequence[Choice]]:
-    """Recipe, file or images, then flags, then overrides; the run folder; and what was chosen for the images."""
+    """The config (recipe, file or images, then flags, then overrides), the run folder, and the automatic choices."""
     from sdclr.config import require_once
     from sdclr.settings import PretrainConfig
     from sdclr.workflows.own_entries import with_own_entries
@@ -75,7 +75,7 @@ def pretrain_settings(
 def _require_one(
     targets: Sequence[str], config_file: Path | None, settings: Collection[str]
 ) -> None:
-    """ConfigError unless there is one recipe, one source of images or one file of settings."""
+    """Raise ConfigError unless there is exactly one recipe, source of images or file of settings."""
     if len(targets) + (config_file is not None) == 1:
         return
     got = ", ".join(map(shown, targets[:5])) + ", ..." * (len(targets) > 5) or "neither"
@@ -91,7 +91,7 @@ def _require_one(
 
 
 def _recipe_of(target: str) -> PretrainConfig | None:
-    """The recipe of this name, or of module:name; None where it names images."""
+    """The recipe of this name, or of module:name; None if it names images."""
     from sdclr.outside import is_outside
     from sdclr.recipes import RECIPES, like, named_recipe, recipe
 
@@ -109,7 +109,7 @@ def _recipe_of(target: str) -> PretrainConfig | None:
 def _own_images_settings(
     target: str, flags: Mapping[str, Any], values: dict[str, Any], out: Path | None
 ) -> tuple[PretrainConfig, Path, Sequence[Choice]]:
-    """The settings chosen for one's own images, where they are written, and why they were chosen."""
+    """The settings chosen for the user's own images, the run folder, and the choices with their reasons."""
     from sdclr.addresses import Address
     from sdclr.config import user_place
     from sdclr.data.sources.globs import glob_of
@@ -118,7 +118,7 @@ def _own_images_settings(
 
     path = user_place(target)
     glob = None if isinstance(path, Address) else glob_of(path)
-    # a range of shards is no file
+    # a range of shards is not a file
     is_named = path.suffix == ".tar" or isinstance(path, Address)
     if not is_named and not path.exists() and glob is None:
         raise MissingInputError(f"there is no folder or file {shown(target)}. {KNOWN}")
@@ -137,7 +137,7 @@ def _own_images_settings(
 
 
 def is_path(argument: str) -> bool:
-    """./photos, list.csv, 'x*.jpg': whatever has a slash before any =, a sign of a glob, or such a suffix."""
+    """Whether an argument is a path (./photos, list.csv, 'x*.jpg'): by a slash before any =, a glob, or its suffix."""
     from sdclr.data.choices import COLLECTION_SUFFIXES
 
     head, equals, _ = argument.partition("=")

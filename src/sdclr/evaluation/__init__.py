@@ -1,1 +1,1 @@
-"""Room: frozen features -> numbers. Works on any backbone, knows no method; only ``results`` touches files."""
+"""Frozen features -> numbers. Works with any backbone, independent of the method; only ``results`` touches files."""

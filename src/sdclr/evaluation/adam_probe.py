@@ -1,6 +1,6 @@
 """The ``bcl`` protocol's classifier: linear, trained by Adam on features that were extracted once.
 
-N images, B images a batch, F feature dim, C classes. Features are taken as they are: neither standardised nor brought
+N images, B images per batch, F feature dim, C classes. Features are used unchanged: neither standardised nor normalised
 to length 1. Nothing is chosen on validation. Source: MediaBrain-SJTU/BCL, whose classifier starts as torch's own linear
 layer and whose batches are a new permutation each epoch; both are drawn from the seed here.
 """
@@ -24,7 +24,7 @@ from sdclr.evaluation.probe_settings import AdamConfig
 
 
 class LinearByAdam:
-    """The linear probe of protocol bcl, on all training images or on few of each class."""
+    """The linear probe of protocol bcl, on all training images or on a few of each class."""
 
     def __init__(self, config: AdamConfig) -> None:
         self.config = config
@@ -80,7 +80,7 @@ class LinearByAdam:
 
 
 def learning_rate(config: AdamConfig, epoch: int) -> float:
-    """Of an epoch from 0; each is the same share of the one before."""
+    """The learning rate of an epoch, from 0; it decays by a constant factor per epoch."""
     factor = (config.final_learning_rate / config.learning_rate) ** (1 / config.epochs)
     return config.learning_rate * factor**epoch
 
@@ -91,7 +91,7 @@ def batch_order(num_images: int, seed: int, epoch: int) -> Tensor:
 
 
 def initial_classifier(num_features: int, num_classes: int, seed: int) -> nn.Linear:
-    """Weights and biases uniform within 1 / sqrt(F), as torch starts a linear layer, from the seed."""
+    """Weights and biases uniform within 1 / sqrt(F), as torch initialises a linear layer, from the seed."""
     classifier = skip_init(nn.Linear, num_features, num_classes)
     generator = torch.Generator().manual_seed(derive(seed, Stream.PROBE))
     limit = 1 / math.sqrt(num_features)

@@ -1,7 +1,7 @@
-"""What measurements of a training say is wrong with it: a fixed list of causes, each with what to do.
+"""Detect problems of a training from its measurements: a fixed list of causes, each with a remedy.
 
-Judges from measurements alone, never from a setting: against closed forms, against the untrained
-network and against the run's own first check. An alarm is a suspicion with a number; it stops nothing.
+Uses measurements only, never settings: they are compared with closed forms, with the untrained
+network and with the run's own first check. An alarm is a suspicion with a number; it stops nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sdclr.safe_text import first_of
 
 
 class Threshold(NamedTuple):
-    """Where an alarm begins."""
+    """The limit at which an alarm is raised."""
 
     value: float
     reason: str
@@ -79,17 +79,17 @@ class Findings:
     values: Mapping[str, float]
     """Measured now, by the names in docs/health.md."""
     layers: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """Names of the layers that ``frozen``, ``constant`` and ``dead_norms`` are about."""
+    """Names of the layers counted by ``frozen``, ``constant`` and ``dead_norms``."""
     untrained: Mapping[str, float] = field(default_factory=dict)
-    """The same of the network before training; empty where it is not known."""
+    """The values of the network before training; empty if unknown."""
     first: Mapping[str, float] = field(default_factory=dict)
-    """The same at the run's first check; empty at that check itself."""
+    """The values at the run's first check; empty at that check itself."""
     num_images: int = 256
     """B of the sample."""
     num_steps: int = 100
     """Steps since the last check."""
     is_last: bool = False
-    """Whether the run ends here: its last steps are small ones."""
+    """Whether the run ends here: its last steps are small."""
 
     def get(self, name: str, otherwise: float) -> float:
         return self.values.get(name, otherwise)
@@ -109,10 +109,10 @@ class Cause(NamedTuple):
     """One entry of the list."""
 
     measured: Callable[[Findings], str | None]
-    """What was measured and what is usual; None where there is no suspicion."""
+    """What was measured and what is usual; None if there is no suspicion."""
     remedy: str
     explained_by: tuple[str, ...] = ()
-    """Causes that have this one as a consequence: where one of them is named, this one is not."""
+    """Causes of which this one is a consequence: if one of them is reported, this one is not."""
 
 
 def alarms(found: Findings) -> list[Alarm]:
@@ -218,7 +218,7 @@ def _learning_rate(found: Findings) -> str | None:
 
 def _stale_masks(found: Findings) -> str | None:
     changed = found.values.get("masks_changed")
-    # at the first check they are those of the untrained network
+    # at the first check the masks are those of the untrained network
     if not found.first or changed != 0 or found.get("pruned", 0) == 0:
         return None
     change = found.get("weight_change", 0)
@@ -252,7 +252,7 @@ def _labels(found: Findings) -> str | None:
         return None
     chance = collapsed_top1(found.num_images)
     if found.get("top1", 0) <= _limit("top1_of_chance") * chance:
-        return None  # the features are no good, so they say nothing about labels
+        return None  # poor features show nothing about labels
     return (
         f"neighbours guess the labels right for {found.get('knn', 0):.0%}, which is chance, by these features, by "
         "those before training and by pixels, although the views of an image find each other; usual is that even "

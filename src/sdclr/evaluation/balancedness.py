@@ -22,16 +22,16 @@ GROUPS = ("many", "medium", "few")
 
 
 OF_DATA: dict[str, GroupConvention] = {"cifar": "thirds", "imagenet": "thresholds"}
-"""The convention of a data set, by its data.conventions."""
+"""data.conventions of a data set -> its group convention."""
 
 
 def class_groups(train_counts: Sequence[int], convention: GroupConvention) -> dict[str, list[int]]:
     """The class ids of each group, by the number of long-tailed training images.
 
     ``thirds`` (the paper's CIFAR convention): classes sorted by count; the rarest ``C // 3`` are few, the next
-    ``C // 3`` medium, the rest many. Of two classes, which have no thirds, the rarer is few and the other many; a
+    ``C // 3`` medium, the rest many. With two classes, the rarer is few and the other many; a
     single class is many. ``thresholds`` (ImageNet family): many > 100 images, medium 20-100, few < 20.
-    A group may be empty: medium of two classes, any group under ``thresholds``.
+    A group may be empty: medium with two classes, any group under ``thresholds``.
     """
     counts = np.asarray(train_counts)
     are_numbers = counts.ndim == 1 and counts.dtype.kind in "iuf"
@@ -90,12 +90,12 @@ def balancedness(
 ) -> Balancedness:
     """Summarise per-class accuracies [C], grouped by the long-tailed training counts [C].
 
-    ``convention`` has no default: the groups of CIFAR are not those of ImageNet. An evaluation knows its own; use
+    ``convention`` has no default: CIFAR and ImageNet use different groups. An evaluation records its own; use
     :meth:`Evaluation.balancedness <sdclr.evaluation.results.Evaluation.balancedness>`.
 
     Use the long-tailed counts also for a model pre-trained on the balanced set, as the paper does. A class that was
-    not tested (None) belongs to its group and counts in no mean.
-    Raises DataError when the lengths differ, an accuracy lies outside [0, 1] or is nan, or no class was tested.
+    not tested (None) belongs to its group but counts in no mean.
+    Raises DataError if the lengths differ, an accuracy is outside [0, 1] or nan, or no class was tested.
 
     >>> found = balancedness([0.9, 0.7, 0.3], [500, 200, 50], "thirds")
     >>> found.many, found.few, round(found.group_std, 3)
@@ -136,7 +136,7 @@ def balancedness(
         **means,
         group_std=float(np.std(present))
         if len(present) > 1
-        else float("nan"),  # one group alone has no spread
+        else float("nan"),  # a single group has no spread
         class_std=float(accuracy.std()),
         gap=means["many"] - means["few"],
         worst_class=float(accuracy.min()),
@@ -145,11 +145,11 @@ def balancedness(
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Mean of b - a over splits that both arms share, with a Student-t interval (ddof 1, two-sided)."""
+    """Mean of b - a over the splits that both arms share, with a Student-t interval (ddof 1, two-sided)."""
 
     mean: float
     low: float
-    """nan, as ``high``, where all differences are equal: how they spread is not known then."""
+    """nan, like ``high``, if all differences are equal: their spread is then unknown."""
     high: float
     n: int
     confidence: float
@@ -163,7 +163,7 @@ def paired_difference(
     a: Mapping[Any, float], b: Mapping[Any, float], confidence: float = 0.95
 ) -> PairedDifference | None:
     """Compare two arms split by split: keys name the splits. None with fewer than two shared splits."""
-    from scipy import stats  # a second, and only intervals need it
+    from scipy import stats  # the import takes a second, and only intervals need it
 
     if not 0 < confidence < 1:
         raise ConfigError(f"confidence must be between 0 and 1, got {confidence}.")

@@ -26,9 +26,9 @@ _CPU = torch.device("cpu")
 class LogisticOnFeatures:
     """The linear and the few-shot probe under protocol cached.
 
-    C is chosen on validation. In cross-validation it is chosen inside the training folds: one of
-    five inner folds chooses, then the probe is fitted on all training images. Few-shot sets leave
-    nothing to choose it on; there it is 1.
+    C is chosen on validation. In cross-validation it is chosen inside the training folds, on one of
+    five inner folds; then the probe is fitted on all training images. Few-shot sets leave no images
+    to choose it on; there it is 1.
     """
 
     def __init__(self, config: LogisticConfig) -> None:
@@ -95,7 +95,7 @@ class LogisticOnFeatures:
 
 
 def _either(values: Sequence[float]) -> str:
-    """ "0.01 or 0.1"."""
+    """For example "0.01 or 0.1"."""
     return " or ".join(f"{one:g}" for one in sorted(set(values)))
 
 
@@ -107,7 +107,7 @@ def choose_strength(
     device: torch.device = _CPU,
     groups: Labels | None = None,
 ) -> float:
-    """The best strength on an inner fold; 1.0 where no class has an image, or a group, to spare for one."""
+    """The best strength on an inner fold; 1.0 if no class has an image, or a group, to spare for it."""
     classes, inner = np.unique(labels, return_inverse=True)
     if len(classes) < 2 or np.bincount(inner).max() < 2:
         return 1.0
@@ -155,9 +155,9 @@ class NearestNeighbours:
 
 
 class EqualNeighbours(NearestNeighbours):
-    """The nearest images of the long-tailed set vote, each once, as TS's authors count.
+    """The nearest images of the long-tailed set vote, each with one vote, as TS's authors count.
 
-    They take the Euclidean distance of features of length 1, which sorts as the cosine does.
+    They use the Euclidean distance of features of length 1, which gives the same order as the cosine.
     """
 
     def __init__(self, config: EqualNeighboursConfig) -> None:

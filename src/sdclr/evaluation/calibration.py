@@ -1,6 +1,6 @@
-"""Whether confidences are what they say, and one number that mends them: temperature scaling (Guo et al., ICML 2017).
+"""Measure the calibration of confidences, and correct it by temperature scaling (Guo et al., ICML 2017).
 
-N images, C classes. Dividing all logits by a temperature changes no prediction, only how sure it is.
+N images, C classes. Dividing all logits by a temperature changes no prediction, only its confidence.
 """
 
 from __future__ import annotations
@@ -15,24 +15,25 @@ from sdclr.errors import DataError
 from sdclr.evaluation.features import require_finite
 
 BINS = 15
-"""Of equal width, as in the paper."""
+"""Number of bins, of equal width, as in the paper."""
 
 
 class Temperature(NamedTuple):
-    """What the logits are divided by."""
+    """The divisor of the logits."""
 
     value: float
     problem: str
-    """Why no temperature fits best, in words; ``value`` is 1 then. Empty where one does."""
+    """Why there is no optimal temperature, in words; ``value`` is then 1. Empty if there is one."""
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> Temperature:
     """The temperature at which the mean negative log-likelihood is smallest.
 
-    ``logits`` [N, C], ``labels`` int64 [N], of images that were not trained on. The likelihood is convex in 1 / T, and
-    L-BFGS finds its minimum in fp64. There is none in two cases, which ``problem`` says: where every image is predicted
-    right (the surer, the better) and where the logits say nothing of the labels (the less sure, the better). Raises
-    DataError for no images and NonFiniteError for logits that are not finite.
+    ``logits`` [N, C], ``labels`` int64 [N], of images that were not trained on. The negative log-likelihood is convex
+    in 1 / T, and L-BFGS finds its minimum in fp64. There is no minimum in two cases, reported in ``problem``: if every
+    image is predicted correctly (more confidence is always better), and if the logits carry no information about the
+    labels (less confidence is always better). Raises DataError without images and NonFiniteError for logits that are
+    not finite.
 
     >>> logits = torch.tensor([[2.0, 0.0], [2.0, 0.0], [0.0, 2.0], [2.0, 0.0]])
     >>> found = fit_temperature(logits, torch.tensor([0, 0, 1, 1]))     # right in 3 of 4
@@ -50,7 +51,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> Temperature:
     if (own >= others).all():  # with a tie, too, the likelihood only grows as T falls
         tie = "" if (own > others).all() else ", but for ties"
         return Temperature(1.0, f"every validation image is predicted right{tie}")
-    # of logits of this size the search's tolerances hold, whatever size they came with
+    # rescaled, so that the search's tolerances hold for logits of any size
     scale = (logits - logits.mean(dim=1, keepdim=True)).abs().mean()
     logits = logits / scale
     log_inverse = torch.zeros((), dtype=torch.float64, requires_grad=True)
@@ -77,7 +78,8 @@ def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int 
     """Mean distance between confidence and accuracy, over bins of the confidence, weighted by their images.
 
     ``probabilities`` [N, C], ``labels`` int64 [N]. Bins are (low, high], of equal width. In [0, 1], lower is better.
-    Raises DataError for no images, other numbers of labels and probabilities out of [0, 1].
+    Raises DataError without images, if the numbers of labels and probabilities differ, and for probabilities outside
+    [0, 1].
 
     >>> round(expected_calibration_error(torch.tensor([[0.9, 0.1]] * 2), torch.tensor([0, 1])), 6)
     0.4

@@ -20,9 +20,9 @@ from sdclr.evaluation.probe import GivenImages, Probe, ProbeTask, checked_predic
 from sdclr.evaluation.probes import Subset
 
 NUM_FOLDS = 5
-"""Also the number of inner folds of which one chooses the strength of a linear probe."""
+"""Also the number of inner folds, one of which chooses the strength of a linear probe."""
 MOVES_PER_CLASS = 50
-"""Moves of groups, for each class, after which folds that divide every class are given up."""
+"""Moves of groups, per class, after which the search for folds that divide every class is given up."""
 _CPU = torch.device("cpu")
 
 
@@ -37,7 +37,7 @@ class CrossValidated:
     """Plain accuracy on each fold, in order."""
 
     def spread(self) -> str:
-        """ "5 folds, accuracy 58.1 to 66.0 % on them"."""
+        """For example "5 folds, accuracy 58.1 to 66.0 % on them"."""
         low, high = min(self.accuracies), max(self.accuracies)
         return f"{self.num_folds} folds, accuracy {100 * low:.1f} to {100 * high:.1f} % on them"
 
@@ -45,8 +45,8 @@ class CrossValidated:
 def stratified_folds(labels: Labels, num_folds: int = NUM_FOLDS, *, seed: int = 0) -> Labels:
     """The fold of each image, int64 [N]: the images of every class are dealt out evenly, in a random order.
 
-    There are as many folds as the largest class has images, at most ``num_folds``. ``seed`` decides who goes where.
-    Raises DataError where no class has two images.
+    There are as many folds as the largest class has images, at most ``num_folds``. ``seed`` decides the assignment.
+    Raises DataError if no class has two images.
     """
     counts = np.bincount(labels)
     num_folds = min(num_folds, int(counts.max(initial=0)))
@@ -54,7 +54,7 @@ def stratified_folds(labels: Labels, num_folds: int = NUM_FOLDS, *, seed: int = 
         raise DataError("cross-validation needs a class with at least 2 labelled images.")
     folds = np.empty(len(labels), dtype=np.int64)
     dealt = (
-        0  # goes on from class to class, so that small classes do not all start in the first fold
+        0  # continues from class to class, so that small classes do not all start in the first fold
     )
     for c in range(len(counts)):
         members = np.flatnonzero(labels == c)
@@ -69,13 +69,13 @@ def grouped_folds(
 ) -> Labels:
     """The fold of each image, int64 [N], with the images of a group in one fold.
 
-    ``groups`` int64 [N]. The groups of each class, the class of the fewest groups first, are dealt in
-    a random order to the fold that has the fewest images of it. There are as many folds as a class has
-    groups, at most ``num_folds``. Where groups with images of several classes have put a class with two
-    groups into one fold, there are as many folds as groups, at most ``num_folds``, and groups are moved
-    until every such class is in two folds, which scikit-learn's StratifiedGroupKFold does not promise.
-    Where none such is found, :func:`undivided_classes` names what is left. Raises DataError where no
-    class has two groups.
+    ``groups`` int64 [N]. The groups of each class, starting with the class with the fewest groups, are
+    dealt in a random order to the fold with the fewest images of that class. There are as many folds as
+    the largest number of groups in a class, at most ``num_folds``. If groups with images of several
+    classes have put a class with two groups into one fold, there are as many folds as groups, at most
+    ``num_folds``, and groups are moved until every such class is in two folds, which scikit-learn's
+    StratifiedGroupKFold does not guarantee. If this fails, :func:`undivided_classes` names the
+    remaining ones. Raises DataError if no class has two groups.
 
     >>> grouped_folds(np.array([0, 0, 0, 1, 1]), np.array([4, 4, 5, 6, 7])).tolist()
     [0, 0, 1, 1, 0]
@@ -96,12 +96,12 @@ def grouped_folds(
     fold_of[of_image] = _dealt(labels, groups, members, num_folds, seed)
     own_groups = [np.searchsorted(names, members[c]) for c in sorted(divisible)]
     fold_of = _divided(fold_of, own_groups, np.bincount(of_image), num_folds)
-    # without the numbers of folds that were left empty
+    # renumbered without empty folds
     return np.unique(fold_of[of_image], return_inverse=True)[1].astype(np.int64)
 
 
 def undivided_classes(labels: Labels, folds: Labels) -> list[int]:
-    """Classes whose images are all in one fold: where it is predicted, nothing was learned of them.
+    """Classes whose images are all in one fold: when it is predicted, nothing was learned about them.
 
     >>> undivided_classes(np.array([0, 0, 1, 1]), np.array([0, 1, 2, 2]))
     [1]
@@ -118,7 +118,7 @@ def _dealt(
         order = permutation(derive(seed, Stream.FOLDS, c), len(members[c])).numpy()
         for group in members[c][order]:
             if (folds[groups == group] >= 0).any():
-                continue  # with another class
+                continue  # already dealt with another class
             of_class = np.bincount(folds[(labels == c) & (folds >= 0)], minlength=num_folds)
             of_all = np.bincount(folds[folds >= 0], minlength=num_folds)
             folds[groups == group] = np.lexsort((of_all, of_class))[0]
@@ -126,11 +126,11 @@ def _dealt(
 
 
 def _divided(fold_of: Labels, classes: Sequence[Labels], sizes: Labels, num_folds: int) -> Labels:
-    """``fold_of`` each group [G], with groups moved until no class lies in one fold, as far as that is found.
+    """``fold_of`` each group [G], with groups moved until no class is in a single fold, if such folds are found.
 
-    ``classes``: the groups of each class that has two, from 0. ``sizes``: images of each group [G]. Of the moves that
-    divide a class, the one is made that leaves the fewest undivided; a group that was moved waits for its turn, so that
-    no move is undone at once.
+    ``classes``: the groups, from 0, of each class that has two. ``sizes``: images of each group [G]. Of the moves that
+    divide a class, the one that leaves the fewest undivided is made; groups that were moved least recently go first, so
+    that no move is undone at once.
     """
     if len(fold_of) <= num_folds:
         return np.arange(len(fold_of))
@@ -176,9 +176,9 @@ def cross_validate(
 ) -> CrossValidated:
     """Fit ``probe`` once for each fold, on the other ones, and predict the fold.
 
-    ``features`` [N, F]. ``groups`` int64 [N]: what a probe holds out inside a fold keeps them together too.
-    ``subset`` few_shot: of the other folds as many images of each class as
-    the rarest class has there. ``num_classes``: the highest label + 1 if it is not given.
+    ``features`` [N, F]. ``groups`` int64 [N]: probes that hold images out inside a fold keep groups together, too.
+    With ``subset`` few_shot, the probe learns from as many images of each class as the rarest class has in the other
+    folds. ``num_classes``: the highest label + 1 by default.
     ``device`` is where a probe may compute; ``advance`` is called after every fold.
     """
     total = int(labels.max()) + 1 if num_classes is None else num_classes

@@ -1,6 +1,6 @@
 """Frozen features and per-class accuracy: what every probe needs.
 
-N images, B images a batch, S image size, F feature dim, C classes. Images are uint8; the backbone sees them in [0, 1].
+N images, B images per batch, S image size, F feature dim, C classes. Images are uint8; the backbone's input is [0, 1].
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sdclr.safe_text import first_of
 Labels = npt.NDArray[np.int64]
 
 
-@torch.no_grad()  # not inference_mode: its tensors could not be trained on
+@torch.no_grad()  # not inference_mode: its tensors cannot be used in training
 def extract_features(
     backbone: nn.Module,
     images: Tensor | Iterable[Tensor],
@@ -29,12 +29,12 @@ def extract_features(
     name: Callable[[int], str] = "image {}".format,
     precision: Precision = "fp32",
 ) -> Tensor:
-    """[N, F] on the CPU in the backbone's dtype, with the backbone in eval mode.
+    """Features [N, F] on the CPU in the backbone's dtype, with the backbone in eval mode.
 
-    ``precision``: bf16 computes them under autocast, as a run in bf16 trains.
+    ``precision``: bf16 computes them under autocast, as in bf16 training.
 
     ``images``: uint8 [N, 3, S, S], or numbers in [0, 1], or batches [B, 3, S, S] of either. ``advance`` is called with
-    the number of images done, ``name`` with the position of an image that an error is about. Raises NonFiniteError for
+    the number of images done; ``name`` maps the position of an image to its name in errors. Raises NonFiniteError for
     a feature that is not finite.
     """
     backbone.eval()
@@ -55,7 +55,7 @@ def extract_features(
 
 
 def of_length_one(features: Tensor) -> Tensor:
-    """Rows of length one, in fp32 or as they are in fp64; a row of zeros stays. Of rows of any size: [N, F].
+    """Rows [N, F] of any magnitude scaled to length one, in fp32, or in fp64 if they are fp64; zero rows stay zero.
 
     >>> of_length_one(torch.tensor([[3e25, 4e25], [3e-25, 4e-25], [0.0, 0.0]])).tolist()
     [[0.6000000238418579, 0.800000011920929], [0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
@@ -63,14 +63,14 @@ def of_length_one(features: Tensor) -> Tensor:
     rows = features if features.dtype == torch.float64 else features.float()
     if not rows.shape[1]:
         return rows
-    # by a power of two, which is exact: the squares of what is left are neither too large nor too small
+    # first scaled by a power of two, which is exact, so that squares neither overflow nor underflow
     _, exponent = torch.frexp(rows.abs().amax(dim=1, keepdim=True))
-    largest = 1000 if rows.dtype == torch.float64 else 120  # of what the type can hold
+    largest = 1000 if rows.dtype == torch.float64 else 120  # within the range of the type
     return F.normalize(torch.ldexp(rows, -exponent.clamp(-largest, largest)), dim=1)
 
 
 def require_finite(features: Tensor, name: Callable[[int], str] = "row {}".format) -> None:
-    """NonFiniteError that names the rows of features [N, F] with a number that is not finite."""
+    """Raise NonFiniteError, naming the rows of features [N, F] with a number that is not finite."""
     finite = features.isfinite().all(dim=1)
     if finite.all():
         return
@@ -85,9 +85,9 @@ def require_finite(features: Tensor, name: Callable[[int], str] = "row {}".forma
 def per_class_accuracy(
     predictions: Labels, labels: Labels, num_classes: int, untested: Collection[int] = ()
 ) -> list[float | None]:
-    """Share of each class's test images that are predicted right, [C] in [0, 1]; None for the classes ``untested``.
+    """Share of each class's test images that are predicted correctly, [C] in [0, 1]; None for classes in ``untested``.
 
-    Raises DataError for another class without test images: leaving it out in silence would change every mean.
+    Raises DataError for any other class without test images: silently leaving it out would change every mean.
     """
     totals = np.bincount(labels, minlength=num_classes)
     if missing := [c for c in np.flatnonzero(totals == 0).tolist() if c not in untested]:

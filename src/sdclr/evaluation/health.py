@@ -1,8 +1,8 @@
-"""How well a contrastive training goes, from projections of two views and from features; and what is usual.
+"""Measures of a contrastive training's health, from projections of two views and from features.
 
-B images, D projection dim, N rows, F feature dim. Plain tensors in, numbers out. What has a closed
-form for a collapsed network or for perfectly spread embeddings has it here, too. Rank, LiDAR, the
-power law, alignment and uniformity have none that says good or bad: they compare runs of one method.
+B images, D projection dim, N rows, F feature dim. Plain tensors in, numbers out. Where a measure has
+a closed form for a collapsed network or for perfectly spread embeddings, it is here, too. Rank, LiDAR,
+the power law, alignment and uniformity have no reference value: they compare runs of one method.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from sdclr.evaluation.features import Labels, require_finite
 from sdclr.evaluation.representation import nearest, spectrum, view_distances
 
 _WITHIN = 1e-4
-"""LiDAR's delta: what is added to the covariance within images."""
+"""LiDAR's delta, added to the covariance within images."""
 _NEGLIGIBLE = 1e-8
-"""Eigenvalues below this share of the largest are rounding, and no part of a power law."""
+"""Eigenvalues below this share of the largest are rounding errors and not part of a power law."""
 
 
 def collapsed_loss(num_images: int) -> float:
@@ -38,7 +38,7 @@ def collapsed_loss(num_images: int) -> float:
 
 
 def collapsed_top1(num_images: int) -> float:
-    """Contrastive top-1 of the same network, and of chance: 1 / (2B - 1).
+    """Contrastive top-1 of such a network, and of chance: 1 / (2B - 1).
 
     >>> round(collapsed_top1(512), 6)
     0.000978
@@ -50,7 +50,7 @@ def contrastive_top1(z_a: Tensor, z_b: Tensor) -> float:
     """Share of the 2B anchors whose positive is the most similar of their 2B - 1 candidates.
 
     Between 0 and 1. A tie of k candidates counts as 1/k, so that equal projections give exactly
-    :func:`collapsed_top1`. The same as the first of two, where the candidates are those of NT-Xent.
+    :func:`collapsed_top1`. The candidates are those of NT-Xent.
 
     >>> contrastive_top1(torch.eye(4), torch.eye(4))
     1.0
@@ -67,8 +67,8 @@ def contrastive_top1(z_a: Tensor, z_b: Tensor) -> float:
 def positive_ranks(z_a: Tensor, z_b: Tensor) -> Tensor:
     """Number of candidates that are more similar to each anchor than its positive, float [2B].
 
-    0 where the positive is the nearest, 2B - 2 where it is the farthest; B - 1 on average by chance.
-    Of candidates as similar as the positive, half are counted.
+    0 if the positive is the nearest, 2B - 2 if it is the farthest; B - 1 on average by chance.
+    Candidates as similar as the positive count half.
 
     >>> positive_ranks(torch.eye(2), torch.eye(2))
     tensor([0., 0., 0., 0.])
@@ -83,8 +83,8 @@ def positive_ranks(z_a: Tensor, z_b: Tensor) -> Tensor:
 def embedding_std(z: Tensor) -> float:
     """Mean over the D dimensions of the standard deviation of projections [N, D] at length 1.
 
-    Between 0, all equal, and :func:`largest_embedding_std`, centred and equally spread in all
-    dimensions (SimSiam, Chen and He, CVPR 2021, Sec. 4.1). The population's deviation, with 1/N.
+    Between 0 (all equal) and :func:`largest_embedding_std` (centred and equally spread in all
+    dimensions; SimSiam, Chen and He, CVPR 2021, Sec. 4.1). The population deviation, with 1/N.
 
     >>> round(embedding_std(torch.cat([torch.eye(4), -torch.eye(4)])), 4)
     0.5
@@ -105,7 +105,7 @@ def largest_embedding_std(dim: int) -> float:
 def alignment(z_a: Tensor, z_b: Tensor) -> float:
     """Mean squared distance of two views' projections at length 1 (Wang and Isola, ICML 2020, alpha = 2).
 
-    Between 0 and 4; 0 where both views of every image agree, 2 where they are orthogonal.
+    Between 0 and 4; 0 if both views of every image agree, 2 if they are orthogonal.
 
     >>> alignment(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 5.0]]))
     2.0
@@ -114,11 +114,11 @@ def alignment(z_a: Tensor, z_b: Tensor) -> float:
 
 
 def uniformity(z: Tensor) -> float:
-    """Log of the mean of exp(-2 |x - y|^2) over all pairs of two rows at length 1 (Wang and Isola, t = 2).
+    """Log of the mean of exp(-2 |x - y|^2) over all pairs of rows at length 1 (Wang and Isola, t = 2).
 
-    0 where all are equal, and :func:`spread_uniformity` where they are spread evenly; lower is more
-    spread. N points far fewer than D can lie farther from each other: at least -4 - 4 / (N - 1) for
-    a simplex, and lower only for two or three points.
+    0 if all are equal, and :func:`spread_uniformity` if they are spread evenly; lower is more
+    spread. Far fewer points N than dimensions D can be farther apart: down to -4 - 4 / (N - 1) for a
+    simplex, and lower only for two or three points.
 
     >>> abs(uniformity(torch.ones(3, 2))) < 1e-12
     True
@@ -143,7 +143,7 @@ def spread_uniformity(dim: int) -> float:
     |x - y|^2 = 2 - 2c with c the cosine of two independent points, so it is -4 + log E exp(4c).
     E exp(tc) = 0F1(; D/2; t^2/4), the sum over k of (t^2/4)^k / (k! (D/2)_k); with
     (D/2)_k >= (D/2)^k it is at most exp(t^2/(2D)), and at least 1 since E c = 0. With t = 4 the
-    value lies between -4 and -4 + 8/D, and comes near the upper end as D grows.
+    value is between -4 and -4 + 8/D, and approaches the upper end as D grows.
 
     >>> round(spread_uniformity(16), 4), -4 + 8 / 16
     (-3.513, -3.5)
@@ -154,11 +154,11 @@ def spread_uniformity(dim: int) -> float:
 
 
 def lidar(views: Tensor) -> float:
-    """Number of directions that tell images apart rather than views: projections [N, q, D] of q views each.
+    """Number of directions that separate images rather than views: projections [N, q, D] of q views each.
 
     LiDAR (Thilak et al., ICLR 2024, Eq. 1-3): exp of the entropy of the eigenvalues of
     W^-1/2 B W^-1/2, with B the covariance of the images' means and W the mean covariance of an
-    image's views plus 1e-4 on the diagonal. Between 1 and min(N - 1, D); 1.0 where all means are equal.
+    image's views plus 1e-4 on the diagonal. Between 1 and min(N - 1, D); 1.0 if all means are equal.
 
     >>> lidar(torch.cat([torch.eye(3), -torch.eye(3)]).unsqueeze(1).repeat(1, 2, 1))
     3.0
@@ -175,7 +175,7 @@ def lidar(views: Tensor) -> float:
     between = centred.T @ centred / (num - 1)
     inner = (x - means.unsqueeze(1)).reshape(-1, dim)
     within = inner.T @ inner / (num * (num_views - 1))
-    # by eigenvalues: projections of any length have a root, where a Cholesky factor may not exist
+    # by eigenvalues: this root exists for projections of any length, unlike a Cholesky factor
     spread, axes = torch.linalg.eigh(within)
     root = axes / (spread.clamp(min=0) + _WITHIN).sqrt()
     values = torch.linalg.eigvalsh(root.T @ between @ root).clamp(min=0)
@@ -189,7 +189,8 @@ def alpha_req(features: Tensor) -> float | None:
     """Decay of the eigenvalues of the covariance of features [N, F]: alpha in lambda_j ~ j^-alpha.
 
     alpha-ReQ (Agrawal et al., NeurIPS 2022): least squares of log lambda on log j over all
-    eigenvalues above 1e-8 of the largest. 0 is white, large is few directions. None with fewer than three.
+    eigenvalues above 1e-8 of the largest. 0 is white, a large value means few directions. None if there are fewer
+    than three.
 
     >>> torch.linalg.svdvals(torch.eye(4) - 0.25).round(decimals=3)[:3]
     tensor([1., 1., 1.])
@@ -214,9 +215,9 @@ def power_law(eigenvalues: Tensor) -> float | None:
 
 
 def knn_hits(features: Tensor, labels: Labels, k: int = 10) -> npt.NDArray[np.bool_]:
-    """Whether each row of features [N, F] is classified right by its nearest other rows: [N].
+    """Whether each row of features [N, F] is classified correctly by its nearest other rows: [N].
 
-    Each in turn is left out, and the vote is :func:`~sdclr.evaluation.knn.knn_predict`'s.
+    Leave-one-out, with the vote of :func:`~sdclr.evaluation.knn.knn_predict`.
 
     >>> knn_hits(torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]]), np.array([0, 0, 1]), k=1)
     array([ True,  True, False])
@@ -227,10 +228,10 @@ def knn_hits(features: Tensor, labels: Labels, k: int = 10) -> npt.NDArray[np.bo
 def deviations_from_chance(
     features: Tensor, labels: Labels, k: int = 10, num_orders: int = 40
 ) -> float:
-    """How far the share of :func:`knn_hits` lies above that of the same labels in a random order.
+    """How far the share of :func:`knn_hits` is above that of the same labels in a random order.
 
-    In standard deviations over ``num_orders`` fixed random orders: about standard normal where labels
-    have nothing to do with the features. 0 where there is one class.
+    In standard deviations over ``num_orders`` fixed random orders: about standard normal if labels are
+    unrelated to the features. 0 if there is only one class.
 
     >>> labels = np.arange(40) % 2
     >>> features = torch.eye(2)[labels] + 0.01 * torch.randn(40, 2, generator=torch.Generator().manual_seed(0))
@@ -266,18 +267,18 @@ def _voted(positions: Tensor, weights: Tensor, labels: Tensor) -> Tensor:
 
 
 class FittedTemperature(NamedTuple):
-    """Which NT-Xent a loss is."""
+    """The NT-Xent closest to a loss."""
 
     temperature: float
     residual: float
-    """Root mean square of what NT-Xent at it does not explain, as a share of the losses' mean."""
+    """Root mean square of the deviation from NT-Xent at this temperature, as a share of the losses' mean."""
 
 
 def fitted_temperature(z_a: Tensor, z_b: Tensor, losses: Tensor) -> FittedTemperature:
-    """The temperature at which NT-Xent of these projections [B, D] comes nearest to these losses [B].
+    """The temperature at which NT-Xent of these projections [B, D] is closest to these losses [B].
 
-    By least squares, between 1e-7 and 1e7; from about 1000 on all losses are nearly the same. A small ``residual`` says
-    that the losses are NT-Xent. The projections must differ from each other; give a loss random ones to measure it.
+    By least squares, between 1e-7 and 1e7; above about 1000 all losses are nearly equal. A small ``residual`` means
+    that the losses are NT-Xent. The projections must differ from each other; use random ones to measure a loss.
 
     >>> a, b = torch.randn(2, 8, 4, generator=torch.Generator().manual_seed(0))
     >>> from sdclr import nt_xent
@@ -310,7 +311,7 @@ def fitted_temperature(z_a: Tensor, z_b: Tensor, losses: Tensor) -> FittedTemper
 
 
 def _similarities(z_a: Tensor, z_b: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosines of every anchor with every candidate [2B, 2B], -inf with itself; of the positive [2B]."""
+    """Cosines of every anchor with every candidate [2B, 2B], -inf with itself; and with its positive [2B]."""
     if z_a.shape != z_b.shape or z_a.ndim != 2 or len(z_a) < 2:
         raise DataError(
             "contrasting needs projections [B, D] of two views of at least 2 images, got "

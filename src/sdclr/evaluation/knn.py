@@ -21,9 +21,9 @@ def knn_predict(
 ) -> Labels:
     """Predicted classes [N] of ``queries`` [N, F] from their k most cosine-similar features in ``bank`` [M, F].
 
-    A neighbour votes with exp(similarity / temperature), or, where ``temperature`` is None, as much as any other; of
-    classes with equal votes the lowest wins. Which of several equally similar features are among the k is not defined
-    (copies with different labels, for example). k is capped at M. Raises NonFiniteError that names the rows of
+    A neighbour's vote is exp(similarity / temperature), or one if ``temperature`` is None; the lowest of classes with
+    equal votes wins. Which of several equally similar features are among the k (copies with different labels, for
+    example) is not defined. k is capped at M. Raises NonFiniteError that names the rows of
     features that are not finite, DataError for a bank that is empty or does not fit its labels or the queries, and
     ConfigError for a ``k`` below 1 or a temperature that is not above 0.
     """

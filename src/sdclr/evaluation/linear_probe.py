@@ -1,9 +1,9 @@
 """The ``sdclr`` protocol's classifier: the paper's linear probe, trained by SGD on augmented images.
 
-N images, B images a batch, S image size, F feature dim, C classes. The backbone is frozen in eval mode; only the
-classifier trains: SGD, momentum 0.9, no weight decay, learning rate 30, weights from N(0, 0.01), bias 0. The epoch is
+N images, B images per batch, S image size, F feature dim, C classes. The backbone is frozen in eval mode; only the
+classifier trains: SGD, momentum 0.9, no weight decay, learning rate 30, weights from N(0, 0.01²), bias 0. The epoch is
 chosen on validation: the first strict maximum of top-1 accuracy (small images) or of top-5 accuracy (ImageNet), as in
-the reference. This file cuts no crops; it is handed them.
+the reference. Crops are not cut here; they are passed in.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from sdclr.evaluation.features import Labels, require_finite
 
 @dataclass(frozen=True)
 class ProbeSchedule:
-    """How long the classifier trains, when the rate falls to a tenth, and how often validation is looked at."""
+    """How long the classifier trains, when the learning rate drops to a tenth, and how often it is validated."""
 
     epochs: int
     milestones: tuple[int, ...]
-    """The first epochs (from 1) of the lower rates."""
+    """The first epochs (from 1) of the lower learning rates."""
     evaluate_every: int
     learning_rate: float = 30.0
     batch_size: int = 128
     top_k: int = 1
-    """Validation counts an image as right when its class is among the k best."""
+    """Validation counts an image as correct if its class is among the k best."""
 
     def rate(self, epoch: int) -> float:
         """Learning rate of epoch 1 .. epochs."""
@@ -102,11 +102,12 @@ def train_linear_probe(
     seed: int = 0,
     advance: Callable[[int], None] | None = None,
 ) -> LinearProbe:
-    """Train on random crops of the images whose ``labels`` [N] are given.
+    """Train on random crops of the images with ``labels`` [N].
 
     ``crops(batches, epoch)``: positions [B] each -> uint8 [B, 3, S, S] each. ``validation_features`` [V, F] of whole
     images. ``advance`` is called with the number of training images done. Raises DataError without validation images,
-    since the protocol chooses on them, and NonFiniteError when features are not finite or the classifier diverges.
+    which the protocol needs to choose the epoch, and NonFiniteError if features are not finite or the classifier
+    diverges.
     """
     if not len(validation_labels):
         raise DataError(
@@ -151,7 +152,7 @@ def train_linear_probe(
 
 
 def _fresh_classifier(num_features: int, num_classes: int, seed: int) -> nn.Linear:
-    """Weights from N(0, 0.01²), drawn on the CPU in float32 so that every device starts alike; no bias."""
+    """Weights from N(0, 0.01²), drawn on the CPU in float32 so that every device starts from the same; bias 0."""
     classifier = skip_init(nn.Linear, num_features, num_classes)
     generator = torch.Generator().manual_seed(derive(seed, Stream.PROBE))
     with torch.no_grad():

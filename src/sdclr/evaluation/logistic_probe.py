@@ -20,7 +20,7 @@ _CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Standardised:
-    """Mean 0 and variance 1 of each feature over the training images, as scikit-learn's StandardScaler."""
+    """Scale each feature to mean 0 and variance 1 over the training images, as scikit-learn's StandardScaler."""
 
     mean: Tensor
     """fp64 [F]."""
@@ -52,10 +52,10 @@ class LogisticProbe:
     standardised: Standardised
     weights: Weights
     classes: Labels
-    """[C]: the label that each column of scores stands for."""
+    """[C]: the label of each column of scores."""
     inverse_regularisation: float
     validation_accuracy: float | None
-    """None where there was no validation set to choose on."""
+    """None if there was no validation set to choose on."""
     converged: bool
 
     def predict(self, features: Tensor) -> Labels:
@@ -81,11 +81,11 @@ def fit_logistic_probe(
 ) -> LogisticProbe:
     """Fit on standardised features [N, F]; the strength is the first best on validation.
 
-    Without validation it is 1.0, or the one that is given.
+    Without validation images it is 1.0, or the given one if only one is given.
 
     The objective is that of scikit-learn's LogisticRegression at the same C. Strengths are tried from
-    strong to weak, each starting from the one before, and not to the last digit; the best one is then
-    fitted to the end. ``advance`` is called after each strength. ``device`` computes.
+    strong to weak, each starting from the previous solution, at a coarse tolerance; the best one is then
+    fitted to convergence. ``advance`` is called after each strength. ``device``: where to compute.
     Raises NonFiniteError for features that are not finite and DataError for labels of a single class.
     """
     require_finite(features, "training row {}".format)

@@ -1,11 +1,11 @@
 """Multinomial logistic regression with an L2 penalty: scikit-learn's objective, by L-BFGS in torch.
 
-N rows, F features, C classes, K columns of weights: C, or 1 for two classes, whose first score is 0. Minimised is
-mean log loss + |weights|² / (2 c N); intercepts carry no penalty.
+N rows, F features, C classes, K columns of weights: C, or 1 for two classes, whose first score is 0. The objective is
+mean log loss + |weights|² / (2 c N); intercepts are not penalised.
 
-Features of a network are far from independent, and the more they depend on one another, the more steps L-BFGS takes.
-So it walks in other coordinates: along the principal axes of the features, each one stretched by the curvature that
-the objective has along it where all classes are as likely. The minimum is the same.
+Features of a network are strongly correlated, and the more they are, the more steps L-BFGS takes.
+So it works in other coordinates: along the principal axes of the features, each stretched by the curvature of
+the objective along it when all classes are equally likely. The minimum is the same.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 ROWS = 2048
-"""Rows whose scores are in memory at a time."""
+"""Rows whose scores are in memory at once."""
 TOLERANCE = 1e-4
-"""Converged: no entry of the gradient is larger, in the stretched coordinates, where it says how much
-loss is left to gain whatever the features are: about half its square for each entry."""
+"""Converged if no entry of the gradient is larger in the stretched coordinates, where it shows how much
+the loss can still decrease for any features: by about half its square for each entry."""
 PLAIN_TOLERANCE = 1e-4
-"""Or so: none is larger in the features' own coordinates, scikit-learn's criterion and default."""
+"""Also converged if no entry is larger in the features' own coordinates, scikit-learn's criterion and default."""
 COARSE = 5e-4
-"""A ``tolerance`` that suffices to compare strengths."""
+"""A ``tolerance`` sufficient to compare strengths."""
 _STALLED = 1e-12
-"""A change of the loss by less is rounding."""
+"""A smaller change of the loss is rounding."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Fit:
-    """Where the search ended."""
+    """The result of the search."""
 
     weights: Weights
     converged: bool
@@ -64,7 +64,7 @@ class _Value:
 
 
 class LogisticRegression:
-    """The regression of labels on features, to be fitted at one strength after another."""
+    """The regression of labels on features, which can be fitted at several strengths in turn."""
 
     def __init__(self, features: Tensor, labels: Tensor, num_classes: int) -> None:
         """``features`` fp32 [N, F], standardised; ``labels`` int64 [N] in 0 .. C - 1, on the same device."""
@@ -74,7 +74,7 @@ class LogisticRegression:
         self._axes, self._variances = principal_axes(features)
         self._curvature = (
             num_classes - 1
-        ) / num_classes**2  # p (1 - p) where all classes are as likely
+        ) / num_classes**2  # p (1 - p) when all classes are equally likely
 
     @torch.no_grad()
     def fit(
@@ -126,7 +126,7 @@ class LogisticRegression:
         return Fit(found, bool(converged))
 
     def _value(self, at: Weights, penalty: float) -> _Value:
-        """Sums over rows are in fp64, so that the line search can tell neighbouring points apart."""
+        """The objective; sums over rows are in fp64, so that the line search can distinguish neighbouring points."""
         loss = torch.zeros((), dtype=torch.float64, device=at.weight.device)
         weight, intercept = torch.zeros_like(at.weight), torch.zeros_like(at.intercept)
         for features, labels in self._parts:
@@ -151,7 +151,7 @@ class LogisticRegression:
 def principal_axes(features: Tensor) -> tuple[Tensor, Tensor]:
     """Orthonormal axes [F, R] and the mean square of features [N, F] along each one [R], in fp64.
 
-    R is F, or less where there are fewer rows: the best weights lie in the span of the rows.
+    R is F, or less if there are fewer rows: the best weights are in the span of the rows.
     """
     num, dims = features.shape
     if num < dims:

@@ -1,4 +1,4 @@
-"""Two sets of predictions of the same images: how far apart, with an interval that is paired.
+"""The difference between two sets of predictions of the same images, with a paired interval.
 
 N test images, C classes, S ways to deal folds.
 """
@@ -16,20 +16,20 @@ Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
 RESAMPLES = 1000
 FEWEST_GROUPS = 5
-"""Groups below which resampling them says nothing of other groups."""
+"""With fewer groups, resampling them gives no information about other groups."""
 
 
 class PairedDifference(NamedTuple):
-    """Accuracy of one less that of the other, mean over the classes, in [-1, 1]."""
+    """Accuracy of one minus that of the other, mean over the classes, in [-1, 1]."""
 
     difference: float
     low: float
     high: float
-    """Of a 95 % interval: what other images of each class would give, and other ways to deal the folds."""
+    """``low`` and ``high`` bound a 95 % interval over other images of each class and other ways to deal the folds."""
 
     @property
     def verdict(self) -> str:
-        """better, worse, or open where the interval holds 0."""
+        """better, worse, or open if the interval contains 0."""
         return "better" if self.low > 0 else "worse" if self.high < 0 else "open"
 
 
@@ -41,18 +41,18 @@ def paired_difference(
     seed: int = 0,
     groups: Labels | None = None,
 ) -> PairedDifference:
-    """Whether ``ours`` is better than ``theirs``, [N] or [S, N] each: how often an image was right, in [0, 1].
+    """Whether ``ours`` is better than ``theirs``, [N] or [S, N] each: how often an image was correct, in [0, 1].
 
-    S: ways to deal the folds, or to draw what is learned from, the same for both sides; each gives its own accuracies,
-    and the mean over them counts. ``classes``: which count, one with an image among them (default: all that have
+    S: ways to deal the folds, or to draw the learned images, the same for both sides; each gives its own accuracies,
+    which are averaged. ``classes``: the classes that count, at least one of which has an image (default: all with
     images). ``groups`` [N]: which images belong together, such as the pictures of one burst.
 
-    The interval has two sources of chance, added in squares. Images are weighed at random within their class (the
-    Bayesian bootstrap), or whole groups where there are any, the same for both sides: the middle 95 % of RESAMPLES
-    draws. With each class go images that were not seen, one and a half in all, of which ours alone, both or neither,
-    and theirs alone are right: few images that agree would else seem certain. With fewer than FEWEST_GROUPS groups the
-    interval is [-1, 1]. And the S differences have a standard error, with Student's t; of one way there is none. What
-    another training run would give is not in it.
+    The interval combines two sources of variation, added in squares. First, images are weighted at random within their
+    class (the Bayesian bootstrap), or whole groups if there are any, the same for both sides: the middle 95 % of
+    RESAMPLES draws. Each class also gets unseen images, one and a half in total, for which ours only, both or neither,
+    and theirs only are correct: otherwise a few images that agree would seem certain. With fewer than FEWEST_GROUPS
+    groups the interval is [-1, 1]. Second, the S differences have a standard error, with Student's t; a single way has
+    none. The variation between training runs is not included.
 
     >>> paired_difference(np.ones(20), np.zeros(20), np.arange(20) % 2).verdict
     'better'
@@ -72,15 +72,15 @@ def paired_difference(
     else:
         resampled = _of_groups(gain, labels, present, groups, rng)
     low, high = np.percentile(resampled, [2.5, 97.5])
-    low, high = min(low, difference), max(high, difference)  # what was not seen draws towards 0
+    low, high = min(low, difference), max(high, difference)  # unseen images pull towards 0
     of_ways = _half_width(by_way)
     below, above = np.hypot([difference - low, high - difference], of_ways)
-    low, high = np.clip([difference - below, difference + above], -1, 1)  # it cannot be more
+    low, high = np.clip([difference - below, difference + above], -1, 1)  # the possible range
     return PairedDifference(difference, float(low), float(high))
 
 
 def _half_width(values: Floats) -> float:
-    """Of a 95 % t-interval of their mean; 0 for one value."""
+    """Half the width of a 95 % t-interval of their mean; 0 for one value."""
     if len(values) < 2:
         return 0.0
     error = values.std(ddof=1) / np.sqrt(len(values))
@@ -88,7 +88,7 @@ def _half_width(values: Floats) -> float:
 
 
 UNSEEN, WEIGHT_OF_UNSEEN = np.array([-1.0, 0.0, 1.0]), 0.5
-"""What images that were not seen may give, and how many of each go with a class."""
+"""Possible gains of unseen images, and how many of each are added to a class."""
 
 
 def _of_images(
@@ -117,7 +117,7 @@ def _of_groups(
     groups: Labels,
     rng: np.random.Generator,
 ) -> Floats:
-    """The same, weighing groups; what was not seen of a class is as large as its groups are on average."""
+    """The same, weighting groups; the unseen groups of a class have its average group size."""
     counted = np.isin(labels, list(classes))
     names, of_image = np.unique(groups[counted], return_inverse=True)
     gain, labels, num = gain[counted], labels[counted], len(names)

@@ -1,8 +1,7 @@
 """The contract of a probe: it learns from frozen features and predicts classes.
 
 N training images, V validation images, F feature dim, C classes. A probe returns predictions, never
-accuracies: those are computed in one place, per class. What every probe must keep to is checked
-after each fit.
+accuracies: those are computed in one place, per class. The contract is checked after each fit.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 
 from sdclr.errors import ConfigError
 from sdclr.evaluation.features import Labels
-from sdclr.evaluation.probe_settings import ProbeConfig as ProbeConfig  # handed on
+from sdclr.evaluation.probe_settings import ProbeConfig as ProbeConfig  # re-exported
 from sdclr.evaluation.probes import Subset
 
 Advance = Callable[[int], None]
@@ -38,7 +37,7 @@ class Probe(Protocol):
 
 
 class Images(Protocol):
-    """Labelled images as a probe sees them; features may be extracted at the first look."""
+    """Labelled images as a probe sees them; features may be extracted on first access."""
 
     @property
     def features(self) -> Tensor:
@@ -51,7 +50,7 @@ class Images(Protocol):
 
 @dataclass(frozen=True)
 class GivenImages:
-    """Images whose features are at hand."""
+    """Images with existing features."""
 
     features: Tensor
     labels: Labels
@@ -76,16 +75,16 @@ class ProbeTask:
     training: Images
     """A class may be missing among them."""
     validation: Images
-    """V is 0 where no images were held out."""
+    """V is 0 if no images were held out."""
     num_classes: int
     """C."""
     groups: Labels | None = None
-    """int64 [N]: training images that belong together, such as a burst, where that is known. What a probe holds out of
-    them should be whole groups."""
+    """int64 [N]: training images that belong together, such as a burst, if known. A probe that holds images out should
+    hold out whole groups."""
     subset: Subset = "train"
     """Which training images these are."""
     cross_validated: bool = False
-    """Whether this is one fold of several; then no images are held out."""
+    """Whether this is one of several folds; then no images are held out."""
     seed: int = 0
     conventions: str = "cifar"
     """The family of data sets: cifar or imagenet."""
@@ -96,21 +95,21 @@ class ProbeTask:
     device: torch.device = _CPU
     """Where the run computes; a probe may compute there too."""
     progress: Callable[[str, int, str], AbstractContextManager[Advance]] = _no_progress
-    """(description, total, unit) -> a context; call what it gives with the number of units done."""
+    """(description, total, unit) -> a context; it yields a function to call with the number of units done."""
 
     @property
     def features(self) -> Tensor:
-        """Of the training images, [N, F] on the CPU; do not write into it."""
+        """Features of the training images, [N, F] on the CPU; do not modify them."""
         return self.training.features
 
     @property
     def labels(self) -> Labels:
-        """Of the training images, int64 [N]."""
+        """Labels of the training images, int64 [N]."""
         return self.training.labels
 
 
 class BrokenContract(ConfigError):
-    """A probe has not kept to what is asked of every probe."""
+    """A probe has violated the contract of probes."""
 
 
 def checked_predictions(found: Any, num_images: int, num_classes: int) -> Labels:
@@ -132,18 +131,18 @@ def checked_predictions(found: Any, num_images: int, num_classes: int) -> Labels
 
 
 class Untouched:
-    """Tensors that a probe only reads: an error names what was changed while it was at work."""
+    """Tensors that a probe may only read: an error names those that it has changed."""
 
     def __init__(self) -> None:
         self._before: list[tuple[str, list[Tensor], int]] = []
 
     def watch(self, what: str, tensors: Iterable[Tensor]) -> None:
-        """Remember what ``tensors`` hold now; ``what`` they are is said in the error."""
+        """Record the current content of ``tensors``; ``what`` names them in the error."""
         kept = list(tensors)
         self._before.append((what, kept, content_of(kept)))
 
     def require(self) -> None:
-        """Raises BrokenContract where the content of a tensor is another than it was."""
+        """Raise BrokenContract if the content of a tensor has changed."""
         for what, tensors, before in self._before:
             if content_of(tensors) != before:
                 raise BrokenContract(

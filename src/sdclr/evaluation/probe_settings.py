@@ -38,7 +38,7 @@ class NeighboursConfig(ProbeConfig):
 
 
 class EqualNeighboursConfig(ProbeConfig):
-    """Nearest neighbours of which each has one vote."""
+    """Nearest neighbours with one vote each."""
 
     k: PositiveInt = 10
     """Neighbours that vote."""
@@ -55,21 +55,21 @@ class AdamConfig(ProbeConfig):
     """A linear classifier trained by Adam on fixed features; the defaults are those of BCL's authors."""
 
     epochs: PositiveInt = 500
-    """The classifier of the last one counts; nothing is chosen on validation."""
+    """The classifier of the last epoch is used; nothing is chosen on validation."""
     batch_size: PositiveInt = 1000
-    """Images of a step."""
+    """Images per step."""
     learning_rate: PositiveFloat = 1e-2
-    """Of the first epoch."""
+    """In the first epoch."""
     final_learning_rate: PositiveFloat = 1e-6
-    """What it falls to, by the same factor each epoch: the rate that would follow the last epoch."""
+    """The learning rate decays to this by a constant factor per epoch: it would follow the last epoch."""
     weight_decay: NonNegativeFloat = 5e-6
-    """Added to the gradient, as Adam does, not as AdamW."""
+    """Added to the gradient, as in Adam, not as in AdamW."""
 
 
 class SVMConfig(ProbeConfig):
     """scikit-learn's LinearSVC on features of length 1."""
 
     inverse_regularisation: PositiveFloat = 1.0
-    """C: from strong to weak."""
+    """C: smaller is stronger."""
     max_iterations: PositiveInt = 1000
-    """Of its solver."""
+    """Iterations of its solver."""

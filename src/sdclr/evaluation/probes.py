@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sdclr.evaluation.probe_settings import ProbeConfig
 
 Protocol = Literal["cached", "sdclr", "bcl", "ts"]
-"""How an evaluation is made. Numbers of two protocols never share a table."""
+"""How an evaluation is done. Numbers of two protocols never share a table."""
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 PROTOCOL_SUMMARIES: Mapping[Protocol, str] = {
     "cached": "seconds, for development",
@@ -26,7 +26,7 @@ PROTOCOL_SUMMARIES: Mapping[Protocol, str] = {
     "bcl": "as BCL's authors evaluate: Adam on fixed features, with all labels and few",
     "ts": "as TS's authors do: nearest neighbours and linear SVMs of the long-tailed images",
 }
-"""What each is, for help and documentation."""
+"""A short description of each, for help and documentation."""
 Subset = Literal["train", "few_shot", "long_tail"]
 SUBSETS: tuple[Subset, ...] = get_args(Subset)
 Need = Literal["features", "crops"]
@@ -41,7 +41,7 @@ class Fitter(NamedTuple):
     config: Any
     """The class of its settings, or "module:Class" of it."""
     needs: Need = "features"
-    """What it is fitted on: features extracted once, or random crops that pass the network."""
+    """What it is fitted on: features extracted once, or random crops passed through the network."""
 
 
 class ProbeRow(NamedTuple):
@@ -57,7 +57,7 @@ class ProbeRow(NamedTuple):
     subset: Subset = "train"
     """The training images that it learns from."""
     shots: int | None = None
-    """So many labelled images of each class, drawn from these; None: all of them."""
+    """Labelled images of each class, drawn from the subset; None: all of it."""
     published: bool = False
     """Whether the paper reports it."""
     origin: str = ""
@@ -72,12 +72,12 @@ class ProbeRow(NamedTuple):
         return probe(settings), settings
 
     def settings(self, protocol: str) -> dict[str, Any]:
-        """What it is built with, as plain values."""
+        """The settings it is built with, as plain values."""
         values: dict[str, Any] = load(self.fitters[protocol].config)().to_dict()
         return values
 
     def completed_settings(self, recorded: Mapping[str, Any], protocol: str) -> dict[str, Any]:
-        """Settings that an earlier version recorded, with the defaults of newer ones; as they are where that fails."""
+        """Settings recorded by an earlier version, with the defaults of newer ones added; unchanged if that fails."""
         if protocol not in self.fitters:
             return dict(recorded)
         try:
@@ -87,9 +87,9 @@ class ProbeRow(NamedTuple):
         return values
 
     def has_measured(self, recorded: Mapping[str, Any], protocol: str) -> bool:
-        """Whether this very probe, with these settings, has made a result of an evaluation's file.
+        """Whether a recorded result was produced by this probe with these settings.
 
-        What an earlier version has not recorded is taken for the same.
+        Values that an earlier version did not record are assumed to be the same.
         """
         if recorded.get("display_name") is None:
             return True
@@ -97,7 +97,7 @@ class ProbeRow(NamedTuple):
         return same_origin and (recorded.get("settings") or {}) == self.settings(protocol)
 
     def require(self, protocol: str) -> None:
-        """ConfigError where the probe is not defined under this protocol."""
+        """Raise ConfigError if the probe is not defined under this protocol."""
         if protocol not in self.fitters:
             raise ConfigError(
                 f"probe {self.name} is not defined under protocol {protocol}, only under {', '.join(self.fitters)}."
@@ -209,7 +209,7 @@ PROBES: Table[ProbeRow] = Table(
 
 
 def published_probes(protocol: str | None = None) -> tuple[str, ...]:
-    """The probes of the paper's tables; with ``protocol`` those that are defined under it."""
+    """The probes of the paper's tables; with ``protocol``, only those defined under it."""
     return tuple(
         row.name
         for row in PROBES.values()
@@ -223,7 +223,7 @@ def probes_under(protocol: str) -> tuple[str, ...]:
 
 
 def few_label_probe(protocol: str) -> ProbeRow:
-    """The probe by which a protocol measures few labels: its few-shot probe, else its linear probe on few images."""
+    """The probe with which a protocol measures few labels: its few-shot probe, or its linear probe on few images."""
     ours = [row for row in PROBES.values() if not row.origin and protocol in row.fitters]
     for row in ours:
         if row.subset == "few_shot":
@@ -232,7 +232,7 @@ def few_label_probe(protocol: str) -> ProbeRow:
 
 
 def protocols_help() -> str:
-    """Every protocol and what it is, in one line."""
+    """Every protocol and its description, in one line."""
     return "; ".join(f"{name}, {summary}" for name, summary in PROTOCOL_SUMMARIES.items())
 
 
@@ -248,8 +248,8 @@ def register_probe(probe: type) -> ProbeRow:
     Optional are ``detail`` (a text: what was chosen while fitting), ``subset`` ("train", "few_shot" or
     "long_tail"), ``protocols`` (``("cached",)``), ``needs`` ("features" or "crops") and ``Config``,
     a subclass of :class:`~sdclr.evaluation.probe.ProbeConfig`; with it the class is called with
-    its settings, else without arguments. A probe is deterministic, and changes neither the features nor
-    the network. Raises ConfigError that says what is missing.
+    its settings, otherwise without arguments. A probe is deterministic, and changes neither the features
+    nor the network. Raises ConfigError naming what is missing.
 
     >>> class Majority:
     ...     "Predicts the most frequent class, whatever the features are."
@@ -272,7 +272,7 @@ def register_probe(probe: type) -> ProbeRow:
 
 
 def load_probe(text: str) -> ProbeRow:
-    """Import a probe that the command line names as ``module:Name``, and register it."""
+    """Import a probe named ``module:Name`` on the command line, and register it."""
     return register_probe(load_outside(text, "probe", why_no_probe))
 
 
@@ -307,7 +307,7 @@ def _called(probe: object) -> str:
 
 
 def why_no_probe(probe: Any) -> str:
-    """What keeps an object from being a probe, in words; empty where nothing does."""
+    """Why an object is not a probe, in words; empty if it is one."""
     if not isinstance(probe, type):
         return f"it must be a class, got {type(probe).__name__}"
     for text in ("name", "display_name"):

@@ -1,8 +1,8 @@
-"""The numbers that were published for the paper's systems, each with how far it can be trusted.
+"""The published numbers of the paper's systems, each with its trustworthiness.
 
 Accuracies are fractions. Source: Jiang et al., "Self-Damaging Contrastive Learning", ICML 2021, arXiv 2106.02990. A row
-is ``sourced`` where the figures were read in an opened source, and ``as reported, unverified`` where they were recalled
-and only found consistent (the class-weighted mean of the groups reproduces "All"). Not in this file: anything measured.
+is ``sourced`` if the figures were read in an opened source, and ``as reported, unverified`` if they were recalled and
+only checked for consistency (the class-weighted mean of the groups reproduces "All"). No own measurements are here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Arm = tuple[str, str]
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """One cell of the paper's tables: means over the splits; None where a group was not reported."""
+    """One cell of the paper's tables: means over the splits; None if a group was not reported."""
 
     all: float
     many: float | None
@@ -34,7 +34,7 @@ def _row(numbers: str, trust: Trust = "as reported, unverified") -> PublishedRow
 
 
 PROTOCOLS = ("sdclr", "authors_classifier")
-"""What their numbers were measured by: the paper's probes, or the very classifiers that the authors trained so."""
+"""Protocols of the published numbers: the paper's probes, or the classifiers that the authors trained that way."""
 
 GROUPS = {
     "cifar10": "thirds",

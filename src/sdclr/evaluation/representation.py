@@ -1,7 +1,7 @@
-"""What features show without labels: how many directions they use, and whether views of one image agree.
+"""Measures of features without labels: how many directions they use, and whether views of one image agree.
 
-N images, F feature dim. No number here says that a representation is good: compare it with the
-same number of the network before it was trained, on the same images.
+N images, F feature dim. No number here shows by itself that a representation is good: compare it with
+the same number for the untrained network, on the same images.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def effective_rank(features: Tensor) -> float:
     """Number of directions that features [N, F] use: exp of the entropy of their singular values.
 
     RankMe (Garrido et al., ICML 2023, Eq. 1) on centred features; between 1 and min(N - 1, F). 1.0
-    where all rows are equal. Raises NonFiniteError for numbers that are not finite.
+    if all rows are equal. Raises NonFiniteError for numbers that are not finite.
 
     >>> effective_rank(torch.eye(4))
     3.0
@@ -36,7 +36,7 @@ def spectrum(features: Tensor) -> Tensor:
 
 
 def rank_of(singular: Tensor) -> float:
-    """exp of the entropy of singular values, divided by their sum; 1.0 where all are zero.
+    """exp of the entropy of singular values, divided by their sum; 1.0 if all are zero.
 
     >>> rank_of(torch.tensor([2.0, 2.0, 0.0]))
     2.0
@@ -51,7 +51,7 @@ def rank_of(singular: Tensor) -> float:
 def view_distances(views_a: Tensor, views_b: Tensor) -> Tensor:
     """Squared distance of the normalised features of two views of each image, [N] in [0, 4].
 
-    Its mean is the alignment of Wang and Isola (ICML 2020); 2 where the views are orthogonal.
+    Its mean is the alignment of Wang and Isola (ICML 2020); 2 if the views are orthogonal.
 
     >>> view_distances(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 5.0]]))
     tensor([2.])
@@ -61,9 +61,9 @@ def view_distances(views_a: Tensor, views_b: Tensor) -> Tensor:
 
 
 def views_that_find_each_other(views_a: Tensor, views_b: Tensor) -> Tensor:
-    """Whether, of all views b, that of the same image is the nearest to view a: bool [N].
+    """Whether, of all views b, the one of the same image is the nearest to view a: bool [N].
 
-    By chance it is for one image in N. Where several are equally near, it is not.
+    By chance this holds for one image in N. If several are equally near, it does not hold.
 
     >>> views_that_find_each_other(torch.eye(3), torch.eye(3)).tolist()
     [True, True, True]
@@ -76,9 +76,9 @@ def views_that_find_each_other(views_a: Tensor, views_b: Tensor) -> Tensor:
 
 
 def nearest(features: Tensor, rows: Tensor, num_neighbours: int) -> tuple[Tensor, Tensor]:
-    """For each of ``rows`` the other rows that are nearest by cosine: positions and similarities.
+    """For each of ``rows``, the nearest other rows by cosine: positions and similarities.
 
-    Both [len(rows), k] with k = ``num_neighbours``, the nearest first.
+    Both [len(rows), k] with k = ``num_neighbours``, nearest first.
     """
     normalised = of_length_one(features.double())
     similarity = normalised[rows] @ normalised.T

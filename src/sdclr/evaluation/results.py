@@ -1,7 +1,7 @@
-"""What an evaluation has measured: typed, and saved as the JSON file of a run folder.
+"""The results of an evaluation: typed, and saved as the JSON file of a run folder.
 
-C classes. Accuracies are fractions. The groups of the classes are always those of the data set that
-was measured: an :class:`Evaluation` knows its convention.
+C classes. Accuracies are fractions. The groups of the classes are always those of the measured data
+set: an :class:`Evaluation` records its convention.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class ProbeResult(ProbeMeasured):
 
     @property
     def accuracy(self) -> float | None:
-        """Share of all test images that are predicted right; large classes count for more.
+        """Share of all test images that are predicted correctly; large classes count for more.
 
-        This is plain accuracy. The tables' "All" is the mean over the classes instead. None where
-        the file does not say how many images of each class were tested.
+        This is plain accuracy. The tables' "All" is the mean over the classes instead. None if the
+        file does not record how many images of each class were tested.
         """
         if self.num_test is None:
             return None
@@ -47,7 +47,7 @@ class ProbeResult(ProbeMeasured):
 
 
 class Evaluation(EvaluationMade):
-    """What the probes of one protocol have measured on one run; evaluation/<protocol>.json.
+    """The results of one protocol's probes on one run; evaluation/<protocol>.json.
 
     >>> evaluation = Evaluation(
     ...     protocol="cached", dataset="flowers", group_convention="thresholds",
@@ -65,9 +65,9 @@ class Evaluation(EvaluationMade):
     probes: dict[str, ProbeResult]
 
     def probe(self, name: str | None = None) -> ProbeResult:
-        """The result of a probe; ``name`` may be left out where there is one alone.
+        """The result of a probe; ``name`` may be left out if there is only one.
 
-        Raises ConfigError that says which probes there are.
+        Raises ConfigError, listing the available probes.
         """
         if name is None and len(self.probes) == 1:
             return next(iter(self.probes.values()))
@@ -80,12 +80,12 @@ class Evaluation(EvaluationMade):
         return self.probes[name]
 
     def balancedness(self, probe: str | None = None) -> Balancedness:
-        """Accuracy per group and its spread, by the groups of the data set that was measured."""
+        """Accuracy per group and its spread, by the groups of the measured data set."""
         measured = self.probe(probe).per_class_accuracy
         return balancedness(measured, self.train_counts, self.group_convention)
 
     def grouped_by(self, convention: GroupConvention) -> Self:
-        """The same accuracies under another convention of groups."""
+        """The same accuracies under another group convention."""
         return self.model_copy(update={"group_convention": convention})
 
     def to_dict(self) -> dict[str, Any]:
@@ -101,15 +101,15 @@ class Evaluation(EvaluationMade):
         return {name: None if math.isnan(value) else value for name, value in values.items()}
 
     def save(self, path: Path | str) -> None:
-        """Write the file, whole or not at all."""
+        """Write the file atomically."""
         make_folder(Path(path).parent)
         write_atomically(Path(path), json.dumps(self.to_dict(), indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
-        """Read a file, also of an earlier version. A damaged probe is left out with a warning.
+        """Read a file, including those of earlier versions. A damaged probe is left out with a warning.
 
-        Raises MissingInputError where there is none, and DataError where it is damaged.
+        Raises MissingInputError if there is no file, and DataError if it is damaged.
         """
         path = Path(path)
         try:
@@ -124,6 +124,6 @@ class Evaluation(EvaluationMade):
 
     @classmethod
     def of_content(cls, content: Any, path: Path) -> Self:
-        """The content of a file; ``path`` is where it lies, for messages."""
+        """Parse the content of a file; ``path`` is its place, for messages."""
         sound = sound_evaluation(content, str(path))
         return cls.model_validate({"protocol": path.stem, **sound})

@@ -1,4 +1,4 @@
-"""What one would use without any training: plain features of an image, as networks without weights.
+"""Baselines without any training: plain features of an image, as networks without weights.
 
 B images, S image size, F feature dim.
 """
@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 SIDE = 8
-"""Pixels a side that an image is reduced to."""
+"""Side in pixels to which an image is reduced."""
 LEVELS = 4
 """Levels of each colour in a histogram: 64 bins."""
 
 
 class _WithoutWeights(nn.Module):
-    """Where features are computed follows a parameter; this one holds nothing."""
+    """Features are computed on the device of a parameter; this one only marks the device."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -18,7 +18,7 @@ from sdclr.evaluation.probe import ProbeTask
 from sdclr.evaluation.probe_settings import SVMConfig
 
 SOLVER_SEED = 42
-"""Of LinearSVC's order of images, as in the authors' notebooks; it does not change what the optimum is."""
+"""Seed of LinearSVC's order of images, as in the authors' notebooks; it does not change the optimum."""
 
 
 class LinearSVM:
@@ -31,7 +31,7 @@ class LinearSVM:
 
     def fit(self, task: ProbeTask) -> None:
         from sklearn.exceptions import ConvergenceWarning
-        from sklearn.svm import LinearSVC  # takes long to import: not before it is needed
+        from sklearn.svm import LinearSVC  # slow to import, so only when needed
 
         if len(np.unique(task.labels)) < 2:
             raise DataError(
@@ -41,7 +41,7 @@ class LinearSVM:
         self.svm = LinearSVC(
             C=self.config.inverse_regularisation,
             max_iter=self.config.max_iterations,
-            # the same optimum either way; by the faster solver
+            # the same optimum either way; this picks the faster solver
             dual=len(task.labels) < task.features.shape[1],
             random_state=SOLVER_SEED,
         )
@@ -74,6 +74,6 @@ class LinearSVM:
 
 
 def _unit_length(features: Tensor) -> npt.NDArray[np.float64]:
-    """fp64 [N, F] of length 1; a feature vector of zeros stays one."""
+    """fp64 [N, F] of length 1; a zero vector stays zero."""
     unit: npt.NDArray[np.float64] = of_length_one(features.to(torch.float64)).numpy()
     return unit

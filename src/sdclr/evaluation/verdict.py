@@ -1,7 +1,7 @@
-"""A verdict by a rule written down beforehand: paired differences, their interval, and d, the least that matters.
+"""A verdict by a predefined rule: paired differences, their interval, and d, the smallest relevant difference.
 
 n pairs of runs, each pair on one split with one seed; m comparisons in the same question. The interval is Student's t
-at 1 - 0.05 / m (Bonferroni), so that all m of them hold at once with 95 %: what is shown is what decides.
+at 1 - 0.05 / m (Bonferroni), so that all m hold simultaneously with 95 %: the interval shown is the one that decides.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ Verdict = Literal["helps", "harms", "no effect worth having", "open"]
 Key = TypeVar("Key", bound=Hashable)
 LARGEST_N = 10**7
 ROUNDING = 1e-12
-"""Of the numbers that differences are taken of: what is less apart than that is equal."""
+"""Relative to the numbers whose differences are taken: a smaller spread counts as equal."""
 
 
 @dataclass(frozen=True)
 class Effect:
-    """Arm less baseline over the cells that both have, in the unit of the values."""
+    """Arm minus baseline over the cells that both have, in the unit of the values."""
 
     mean: float
     low: float
-    """nan, as ``high``, for fewer than two pairs and for equal differences: of these no interval can be given."""
+    """nan, like ``high``, for fewer than two pairs and for equal differences, which have no interval."""
     high: float
     std: float
-    """Of the differences, ddof 1; exactly 0 where they are equal but for rounding."""
+    """Of the differences, ddof 1; exactly 0 if they are equal up to rounding."""
     n: int
     num_comparisons: int
 
     @property
     def confidence(self) -> float:
-        """Of this interval alone: 1 - 0.05 / m."""
+        """The confidence of this single interval: 1 - 0.05 / m."""
         return 1 - 0.05 / self.num_comparisons
 
     def verdict(self, d: float) -> Verdict:
-        """helps: the interval lies above +d; harms: below -d; no effect worth having: within -d .. d; else open.
+        """helps: the interval is above +d; harms: below -d; no effect worth having: within -d .. d; otherwise open.
 
-        Differences that are all equal say nothing of how they spread, so they are open, too.
+        Differences that are all equal give no estimate of their spread, so they are open, too.
 
         >>> paired_effect({1: 0.0, 2: 0.0}, {1: 5.0, 2: 5.1}, 1).verdict(1.0)
         'helps'
@@ -56,9 +56,9 @@ class Effect:
         return "no effect worth having" if self.low >= -d and self.high <= d else "open"
 
     def cells_needed(self, half_width: float) -> int | None:
-        """How many pairs make the interval's half-width that small, if they spread as those so far.
+        """How many pairs make the interval's half-width that small, if their spread stays the same.
 
-        None where the spread is not known yet, or where more than LARGEST_N would be needed.
+        None if the spread is not known yet, or if more than LARGEST_N would be needed.
         """
         if self.n < 2 or self.std == 0:
             return None
@@ -87,9 +87,9 @@ def paired_effect(
 
 
 def spread_of(values: Sequence[float] | npt.NDArray[np.float64], largest: float) -> float:
-    """The standard deviation, ddof 1, of two values or more; exactly 0 where they are equal but for rounding.
+    """The standard deviation, ddof 1, of two values or more; exactly 0 if they are equal up to rounding.
 
-    ``largest``: of the numbers that the values were computed from, by its absolute value.
+    ``largest``: the largest absolute value of the numbers that the values were computed from.
 
     >>> spread_of([1.0, 2.0], 2.0) > 0, spread_of([0.8 - 0.7, 0.7 - 0.6], 0.8)
     (True, 0.0)
@@ -100,7 +100,7 @@ def spread_of(values: Sequence[float] | npt.NDArray[np.float64], largest: float)
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, tuple[float, float] | None]:
-    """The mean and its 95 % t-interval; None for one value, or equal ones, whose spread is not known.
+    """The mean and its 95 % t-interval; None for one value, or equal ones, whose spread is unknown.
 
     >>> mean_interval([0.5]), mean_interval([0.5, 0.5])
     ((0.5, None), (0.5, None))
@@ -114,12 +114,12 @@ def mean_interval(values: Sequence[float]) -> tuple[float, tuple[float, float] |
 
 
 def half_width(std: float, n: int, num_comparisons: int = 1) -> float:
-    """Of the interval of n differences: t(1 - 0.025 / m, n - 1) std / sqrt(n).
+    """Half-width of the interval of n differences: t(1 - 0.025 / m, n - 1) std / sqrt(n).
 
     >>> round(half_width(1.0, 5), 2)
     1.24
     """
-    from scipy.stats import t  # a second, and only intervals need it
+    from scipy.stats import t  # the import takes a second, and only intervals need it
 
     return float(t.ppf(1 - 0.025 / num_comparisons, n - 1)) * std / math.sqrt(n)
 

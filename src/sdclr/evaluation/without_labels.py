@@ -1,6 +1,6 @@
-"""One network on a sample of images, measured without labels: two views of each image, and its still.
+"""Measure a network on a sample of images without labels: two views of each image, and the image itself.
 
-N images, F feature dim. The numbers are for comparing networks on the same sample; none says that one is good.
+N images, F feature dim. The numbers serve to compare networks on the same sample; none is a verdict by itself.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ VIEWS_PER_CALL = 64
 
 
 class SampleFeatures(NamedTuple):
-    """Of a sample, each [N, F]."""
+    """The features of a sample, each [N, F]."""
 
     stills: Tensor
     a: Tensor
@@ -38,7 +38,7 @@ class WithoutLabels:
     view_distance: float
     """Mean squared distance of two views of an image, features normalised: alignment."""
     view_distance_half_width: float
-    """Of its 95 % interval over the images."""
+    """Half-width of its 95 % interval over the images."""
     found: float
     """Share of the images whose two views are nearest to each other among all."""
     found_half_width: float
@@ -61,7 +61,7 @@ def sample_features(
 
 
 def measure_without_labels(features: SampleFeatures) -> WithoutLabels:
-    """What the features of a sample show."""
+    """Measure the features of a sample."""
     distances = view_distances(features.a, features.b)
     found = views_that_find_each_other(features.a, features.b).float()
     return WithoutLabels(
@@ -74,5 +74,5 @@ def measure_without_labels(features: SampleFeatures) -> WithoutLabels:
 
 
 def _half_width(values: Tensor) -> float:
-    """Of the 95 % interval of the mean over images."""
+    """Half-width of the 95 % interval of the mean over images."""
     return float(1.96 * values.double().std(unbiased=True) / len(values) ** 0.5)

@@ -1,1 +1,1 @@
-"""The verbs: each walks through the rooms in a straight line and meets the others only through a run folder."""
+"""The verbs: each calls the other packages in a straight line and shares data with other verbs only in a run folder."""

@@ -1,7 +1,7 @@
 """JOB: an authors' checkpoint + the config it belongs to -> a run folder, as if it had been trained here.
 
-Evaluation and reports then need no second path. The config is held to what the file shows (architecture, head depth,
-norms, epoch); environment.json names the file and its hash.
+Evaluation and reports then need no second code path. The config is checked against what the file shows (architecture,
+head depth, norms, epoch); environment.json records the file's name and hash.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from sdclr.settings import PretrainConfig
 def adopt(
     checkpoint: Path | str, config: PretrainConfig, out: Path | str, *, download: bool = False
 ) -> Run:
-    """Make ``out`` the run folder of ``checkpoint``; one that already is stays as it is.
+    """Make ``out`` the run folder of ``checkpoint``; if it already is, it is left unchanged.
 
-    The target's norms are taken. A pre-training checkpoint takes the place of a fine-tuned file that stood in for it.
-    Raises CheckpointError for a damaged or foreign file, and ConfigError where the file contradicts the config, where
-    the authors' split lists are not given, or where ``out`` holds another run.
+    The target's norms are used. A pre-training checkpoint replaces a fine-tuned file that was adopted in its place.
+    Raises CheckpointError for a damaged or foreign file, and ConfigError if the file contradicts the config, if
+    the authors' split lists are not given, or if ``out`` holds another run.
 
     >>> import sdclr
     >>> config = sdclr.recipe("cifar10_lt_sdclr").with_values({"data.path": "DATA"})  # doctest: +SKIP
@@ -75,9 +75,9 @@ def adopt(
 
 
 def _is_of(run: Run, file: Mapping[str, Any]) -> bool:
-    """Whether the run folder is that of this file; False where a fine-tuned one stood in for it.
+    """Whether the run folder was adopted from this file; False if a fine-tuned one was adopted in its place.
 
-    ConfigError for another run's.
+    Raises ConfigError if the folder holds another run.
     """
     earlier = run.read_json("environment.json").get("adopted")
     if earlier is not None and earlier["sha256"] == file["sha256"]:
@@ -92,7 +92,7 @@ def _is_of(run: Run, file: Mapping[str, Any]) -> bool:
 
 
 def _facts(found: AuthorsCheckpoint, config: PretrainConfig, data: Data) -> dict[str, Any]:
-    """What the backbone's file says of itself."""
+    """The facts that the backbone's file records about itself."""
     return {
         "feature_dim": measure_feature_dim(found.backbone, config.views.size),
         "image_size": config.views.size,
@@ -105,7 +105,7 @@ def _facts(found: AuthorsCheckpoint, config: PretrainConfig, data: Data) -> dict
 
 
 def _contradictions(found: AuthorsCheckpoint, config: PretrainConfig) -> list[str]:
-    """What the file shows that the config says otherwise, each with the setting that would agree."""
+    """Where the file and the config disagree: each setting with the file's value and the config's."""
     shown = {
         f"backbone.{name}": getattr(found.architecture, name) for name in ("name", "width", "stem")
     }
@@ -119,7 +119,7 @@ def _contradictions(found: AuthorsCheckpoint, config: PretrainConfig) -> list[st
             f"backbone.{name}": getattr(config.backbone, name) for name in ("name", "width", "stem")
         },
         "method.projector_layers": getattr(config.method, "projector_layers", None),
-        # without own norms SDCLR leaves no trace in the file
+        # without its own norms, SDCLR leaves no trace in the file
         "method.name": "simclr"
         if getattr(config.method, "norms", "own") == "shared"
         else config.method.name,

@@ -17,8 +17,8 @@ def convert(
     """Write the backbone of an authors' checkpoint to ``out``, for load_backbone and ``--weights``.
 
     ``branch`` chooses the norms of a file with two sets: target (dense) or competitor (pruned). The weights are the
-    dense ones either way: masks are not part of their files. Raises CheckpointError; nothing is written then. Raises
-    ConfigError for an ``out`` that exists, unless ``overwrite``, and always for a run's own backbone.
+    dense ones either way: the authors' files contain no masks. Raises CheckpointError without writing anything. Raises
+    ConfigError if ``out`` exists, unless ``overwrite``, and always for a run's own backbone.
 
     >>> import sdclr
     >>> found = sdclr.convert("model_2000.pt", "theirs.safetensors", overwrite=True)
@@ -45,7 +45,7 @@ def convert(
         "epochs": checkpoint.epoch,
         "data_fingerprint": None,
     }
-    # nothing is written for a file that is refused
+    # nothing is written for a rejected file
     with output_file(out, overwrite=overwrite, option="output"):
         save_backbone(out, checkpoint.backbone, checkpoint.architecture.to_dict(), facts)
     return checkpoint

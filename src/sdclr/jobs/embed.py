@@ -1,7 +1,7 @@
 """JOB: a trained backbone + any images -> their features in one file, streamed and resumable.
 
-N images, F feature dim. What is done lies beside the output in OUT.partial/ until everything is; the same command goes
-on from there. Trains nothing, knows no method.
+N images, F feature dim. Finished parts are kept beside the output in OUT.partial/ until all are done; the same command
+resumes from there. Trains nothing and is independent of the method.
 """
 
 from __future__ import annotations
@@ -64,15 +64,16 @@ def embed(
 
     ``source``: a run folder or backbone.safetensors. The file holds ``path`` [N] (the position, for arrays),
     ``features`` float32 [N, F], and ``label`` with ``class_names`` where labels are known. The other columns of a table
-    (camera, date, ...) are arrays of text [N] under their own names; one whose name is taken, or cannot be the name of
-    an array, is called table_NAME, with _ for every sign but letters, digits, spaces, dots and hyphens. An interrupted
-    call goes on where it stopped, also where image files have come, gone or changed since: of the others nothing is
-    computed again, unless the backbone is another. Files that cannot be decoded are an error, or
-    left out with a warning (data.on_error=skip). ``as_trained``: ``data`` are to be the images that the run ``source``
-    was trained on; a warning says which are not. ``images_per_shard``: ``out`` is a new folder instead, with files
-    part-00000.npz, part-00001.npz, ... of so many images each, and index.json. Several processes (torchrun) share the
-    images out and write the same file as one. Raises ConfigError for another kind of output, and for one that exists
-    unless ``overwrite``; RunFolderError where another process is writing it, or where OUT.partial is not ours.
+    (camera, date, ...) are arrays of text [N] under their own names; a column whose name is taken or is not valid for
+    an array is called table_NAME, with _ for every character but letters, digits, spaces, dots and hyphens. An
+    interrupted call resumes where it stopped, even if image files have been added, removed or changed since: unchanged
+    images are not computed again, unless the backbone has changed. Files that cannot be decoded are an error, or
+    are left out with a warning (data.on_error=skip). ``as_trained``: ``data`` should be the images that the run
+    ``source`` was trained on; a warning lists any that are not. ``images_per_shard``: ``out`` is a new folder instead,
+    with files part-00000.npz, part-00001.npz, ... of that many images each, and index.json. Several processes
+    (torchrun) divide the images and write the same file as a single one would. Raises ConfigError for an unsupported
+    output format, and for an existing output unless ``overwrite``; RunFolderError if another process is writing it, or
+    if OUT.partial was not made by this command.
 
     >>> import sdclr
     >>> config = sdclr.recipe("digits_sdclr").with_values({"epochs": 1, "views.size": 8, "backbone.width": 4})
@@ -100,7 +101,7 @@ def embed(
                 world.messages.publish(MAY_WRITE, {})
                 _write_features(trained, source, data, out, device, show, finish, world)
         else:
-            with silenced_warnings():  # the first process has said the same
+            with silenced_warnings():  # the first process gives the same warnings
                 _write_features(trained, source, data, out, device, NoProgress(), finish, world)
     return out
 
@@ -117,7 +118,7 @@ def _write_features(
 ) -> None:
     backbone = load_backbone(source)
     size = read_backbone(source).require_image_size()
-    ours = [RowParts.beside(out)]  # which may lie among the images, and is a folder of .npy files
+    ours = [RowParts.beside(out)]  # a folder of .npy files, possibly among the images
     found = (
         build_data(data, exclude=ours)
         if trained is None
@@ -128,7 +129,7 @@ def _write_features(
     if trained is not None:
         warn_of_changes(trained, found)
     images, _ = usable_images(found.train, data, show)
-    if images.channels != backbone.channels:  # before OUT.partial is there
+    if images.channels != backbone.channels:  # before OUT.partial is created
         raise other_channels(images.channels, backbone.channels)
     columns = _other_columns(images, out)  # before any work: it may be an error
     where = world.device(resolve_device(device))
@@ -184,13 +185,13 @@ def _digest_of_weights(source: Path | str) -> str:
 
 
 RESERVED = frozenset({"path", "features", "label", "class", "class_names", "file", "allow_pickle"})
-"""Names that are not free for the columns of a table: ours, and two that NumPy's savez takes for its own."""
+"""Names that a table's columns cannot have: ours, and two that NumPy's savez uses itself."""
 LARGEST_COLUMN = 1 << 30
-"""Bytes of a column in a .npz, where every text takes as much as the longest."""
+"""Bytes of a column in a .npz, where every text takes as much space as the longest."""
 
 
 def _other_columns(images: Images, out: Path) -> dict[str, npt.NDArray[Any]]:
-    """What a table says of each image besides path and label: arrays of text [N] by safe, distinct names."""
+    """A table's columns other than path and label: arrays of text [N] under safe, distinct names."""
     found: dict[str, npt.NDArray[Any]] = {}
     if images.files is None:
         return found
@@ -208,9 +209,9 @@ def _other_columns(images: Images, out: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 def _array_name(column: str, taken: Container[str], *, is_csv: bool) -> str:
-    """A name that can be that of an array: no path, none of ours, not given yet.
+    """A name that is valid for an array: not a path, not one of ours, not taken.
 
-    ``is_csv``: whether f0, f1, ... are ours, too.
+    ``is_csv``: whether f0, f1, ... are reserved, too.
     """
     safe = re.sub(r"[^\w .-]", "_", column).lstrip(".").strip() or "_"
     ours = r"(arr_|f)[0-9]+" if is_csv else r"arr_[0-9]+"
@@ -232,7 +233,7 @@ def _names(images: Images) -> npt.NDArray[np.str_]:
 
 
 def _finish(parts: RowParts, out: Path, facts: dict[str, Any], *, overwrite: bool) -> None:
-    """Put the parts together under the name that was asked for, and remove them."""
+    """Join the parts into the requested output and remove them."""
 
     def write(file: IO[bytes]) -> None:
         if out.suffix == ".npz":
@@ -248,7 +249,7 @@ def _finish(parts: RowParts, out: Path, facts: dict[str, Any], *, overwrite: boo
 def _finish_shards(
     parts: RowParts, out: Path, facts: dict[str, Any], *, images_per_shard: int
 ) -> None:
-    """A folder of .npz files with the same arrays as one file, and an index; whole or not there."""
+    """Write a folder of .npz files with the same arrays as one file, and an index; complete or absent."""
     temporary = temporary_name(out)
     try:
         with storage_errors(out):
@@ -274,7 +275,7 @@ def _finish_shards(
                 "shards": shards,
             }
             write_atomically(temporary / "index.json", json.dumps(index, indent=1) + "\n")
-            require_free(out, overwrite=False)  # hours have passed
+            require_free(out, overwrite=False)  # hours may have passed since the first check
             os.replace(temporary, out)
             sync_folder(out.parent)
             parts.remove()
@@ -285,7 +286,7 @@ def _finish_shards(
 def _write_parquet(
     file: IO[bytes], parts: Iterator[npt.NDArray[np.float32]], facts: dict[str, Any]
 ) -> None:
-    """Columns path, features (a fixed-size list), label and class where known, and a table's; one row group a part."""
+    """Columns path, features (a fixed-size list), label and class if known, and a table's; one row group per part."""
     import pyarrow
     import pyarrow.parquet
 
@@ -320,7 +321,7 @@ def _write_csv(
 ) -> None:
     """Columns path, label and class where known, a table's, then f0, f1, ...; numbers that read back to the same bits.
 
-    For tools that read nothing else: it takes three times the space of a .npz.
+    For tools that read no other format: it takes three times the space of a .npz.
     """
     text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
     writer = csv.writer(text, lineterminator="\n")

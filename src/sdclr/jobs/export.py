@@ -1,4 +1,4 @@
-"""JOB: a trained backbone, or a classifier -> another program's format, read back and compared before it is kept."""
+"""JOB: a trained backbone or a classifier -> another program's format, read back and compared before it is kept."""
 
 from __future__ import annotations
 
@@ -47,14 +47,15 @@ def export(
     network: nn.Module | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write a trained backbone in the format of another program; returns the file or folder that it reads.
+    """Write a trained backbone in the format of another program; return the file or folder that it reads.
 
-    ``source``: a run folder, a backbone.safetensors, or a model of :func:`sdclr.finetune`, whose classifier goes along.
-    ``format``: timm, torchvision, safetensors, torch-export, onnx or huggingface (docs/exports.md). ``out``: default
-    RUN/exports/FORMAT, or FORMAT beside a file, with the format's suffix. ``network``: your own module, for a run with
-    a custom one. What is written is read back the way that program reads it, and kept only if the features (of a
-    classifier the logits) are equal: to 1e-5, for ONNX 1e-4. Raises ConfigError for a network that the format cannot
-    hold, which names the formats that can, for a missing package, and for an ``out`` that exists unless ``overwrite``.
+    ``source``: a run folder, a backbone.safetensors, or a model of :func:`sdclr.finetune`, exported with its
+    classifier. ``format``: timm, torchvision, safetensors, torch-export, onnx or huggingface (docs/exports.md).
+    ``out``: default RUN/exports/FORMAT, or FORMAT beside a file, with the format's suffix. ``network``: your own
+    module, for a run with a custom one. The output is read back the way that program reads it, and kept only if the
+    features (for a classifier the logits) agree: to 1e-5, for ONNX 1e-4. Raises ConfigError for a network that the
+    format cannot represent, naming the formats that can, for a missing package, and if ``out`` exists, unless
+    ``overwrite``.
 
     >>> import sdclr
     >>> config = sdclr.recipe("digits_sdclr").with_values({"epochs": 1, "views.size": 8, "backbone.width": 4})
@@ -72,7 +73,7 @@ def export(
     row.require_modules()
     source = Path(source)
     if out is None:
-        read_backbone(source)  # what is no backbone says so, before a place for it is looked for
+        read_backbone(source)  # raises if it is not a backbone, before an output is chosen
     out = _default_out(source, row) if out is None else Path(out)
     if not row.is_folder and out.suffix != row.suffix:
         raise ConfigError(
@@ -87,7 +88,7 @@ def export(
     finally:
         if source.is_dir():
             with contextlib.suppress(OSError):
-                (source / EXPORTS_FOLDER).rmdir()  # only where it is empty: nothing was kept
+                (source / EXPORTS_FOLDER).rmdir()  # only succeeds if it is empty: nothing was kept
     return out
 
 
@@ -148,13 +149,13 @@ def _read(source: Path, network: nn.Module | None) -> Exported:
 
 
 def _in_memory(dataset: object) -> bool:
-    """Whether the images of a data set are arrays of one size, of which nothing is cut off."""
+    """Whether the images of a data set are arrays of one size, which are never cropped."""
     row = SOURCES[dataset] if isinstance(dataset, str) and dataset in SOURCES else None
     return row is not None and not row.on_disk and row.name != "given"
 
 
 def _data_settings(source: Path) -> Mapping[str, Any]:
-    """Of the images of a run, or of those that a classifier has learned from; empty for a file alone."""
+    """The data settings of a run, or of a classifier's training; empty if ``source`` is a file."""
     if not source.is_dir():
         return {}
     run = Run(source)
@@ -164,7 +165,7 @@ def _data_settings(source: Path) -> Mapping[str, Any]:
 
 
 def _write(trained: Exported, row: ExportRow, out: Path, *, overwrite: bool) -> None:
-    """Write beside the output, read back, compare, and only then give the files their names."""
+    """Write beside the output, read back, compare, and only then rename the files."""
     temporary = temporary_name(out)
     try:
         with storage_errors(out):
@@ -176,7 +177,7 @@ def _write(trained: Exported, row: ExportRow, out: Path, *, overwrite: bool) -> 
             _keep(temporary, row, out, overwrite=overwrite)
     except SdclrError:
         raise
-    except Exception as error:  # other programs fail in their own ways
+    except Exception as error:  # other libraries raise errors of any type
         reason = (str(error) or type(error).__name__).strip().splitlines()[0]
         raise ConfigError(
             f"--format {row.name} cannot hold this network: {shown(reason, 300)} Nothing was kept; "
@@ -261,7 +262,7 @@ def _card(source: Path, trained: Exported) -> str:
 
 
 def _classifier_facts(source: Path, trained: Exported) -> ClassifierCard:
-    """What finetune has written of the classifier; a warning where it cannot be read."""
+    """What finetune has recorded about the classifier; warns if it cannot be read."""
     assert trained.classifier is not None
     run = Run(source)
     begun, result = run.read_side_file("finetune.json"), run.read_side_file("model.json")
@@ -277,7 +278,7 @@ def _classifier_facts(source: Path, trained: Exported) -> ClassifierCard:
 
 
 def _num_found(run: Run) -> int | None:
-    """The images of a run without labels; None where it has not counted them."""
+    """The number of images of a run without labels; None if it was not recorded."""
     content = run.read_side_file(IMAGES_FILE, optional=True)
     found = content.get("found")
     return found - len(content.get("skipped", [])) if isinstance(found, int) else None
@@ -290,7 +291,7 @@ def _start(weights: object, backbone: Mapping[str, Any]) -> str:
 
 
 def _measured(run: Run) -> list[Measured]:
-    """The run's evaluations of the backbone that lies there now."""
+    """The run's evaluations of its current backbone."""
     found = []
     for protocol in sorted(run.evaluated_protocols()):
         path = run.evaluation_path(protocol)

@@ -1,7 +1,7 @@
 """JOB: a classifier + any images -> a label and a confidence for each in one table, streamed and resumable.
 
-N images, C classes. As with embed, what is done lies in OUT.partial/ until everything is; the same command goes on from
-there. Memory does not grow with N but for the names of the images.
+N images, C classes. As with embed, finished parts are kept in OUT.partial/ until all are done; the same command resumes
+from there. Memory does not grow with N except for the names of the images.
 """
 
 from __future__ import annotations
@@ -51,18 +51,18 @@ class Predicted:
     """The table."""
     num_images: int
     num_unreadable: int
-    """Of these, rows without a label."""
+    """Those of them whose rows have no label."""
     is_calibrated: bool
     num_right: int | None = None
-    """Of the images with labels of the model's classes; None where there are none."""
+    """Correct predictions among images with labels of the model's classes; None if there are none."""
     num_known: int | None = None
-    """How many readable images have such labels; None where none has."""
+    """How many readable images have such labels; None if none has."""
 
     def __fspath__(self) -> str:
         return str(self.path)
 
     def summary(self) -> str:
-        """A line for a reader."""
+        """One line with the main numbers."""
         parts = [counted(self.num_images, "image")]
         if self.num_unreadable:
             parts.append(f"{self.num_unreadable} of them unreadable (column error)")
@@ -95,15 +95,15 @@ def predict(
 ) -> Predicted:
     """Write a label and a confidence for every image of ``data`` to ``out``, a .csv or .parquet.
 
-    ``part``: test takes the test images of ``data``, in place of the others.
+    ``part``: test predicts the test images of ``data`` instead of the others.
 
-    ``model``: what :func:`sdclr.finetune` has returned, or its folder. Columns: ``path``, ``label``, ``confidence``,
+    ``model``: the result of :func:`sdclr.finetune`, or its folder. Columns: ``path``, ``label``, ``confidence``,
     ``calibrated`` (whether the confidence is: the model had validation images), ``label_2``, ``confidence_2``, ... up
-    to ``top``, ``entropy`` in nats, with ``probabilities`` ``p_CLASS`` of every class, and ``known_label`` where images
-    have labels. Files that cannot be decoded are an error, or with data.on_error=skip, however many, rows with an empty
-    label and the cause in the column ``error``, and a warning. An interrupted call goes on where it stopped, if the
-    model is the same, also where image files have come, gone or changed since. Raises ConfigError for a file that
-    exists unless ``overwrite``.
+    to ``top``, ``entropy`` in nats, with ``probabilities`` ``p_CLASS`` of every class, and ``known_label`` if images
+    have labels. Files that cannot be decoded are an error; with data.on_error=skip any number of them become rows with
+    an empty label and the cause in the column ``error``, with a warning. An interrupted call resumes where it stopped
+    if the model is the same, even if image files have been added, removed or changed since. Raises ConfigError if
+    ``out`` exists, unless ``overwrite``.
 
     >>> import sdclr
     >>> config = sdclr.recipe("digits_sdclr").with_values({"epochs": 1, "views.size": 8, "backbone.width": 4})
@@ -130,7 +130,7 @@ def predict(
     with shared_work(f"predict {out.absolute()}") as world:
         where = world.device(resolve_device(device))  # before any work
         if not world.is_first:
-            with silenced_warnings():  # the first process has said the same
+            with silenced_warnings():  # the first process gives the same warnings
                 found = _found(data, part, out)
                 images, _ = usable_images(found.train, _without_limit(data, found), NoProgress())
                 with skip_advised(data):
@@ -172,7 +172,7 @@ _PREDICTED = "predicted"
 
 
 def _found(data: DataConfig, part: Part, out: Path) -> Data:
-    """The data whose training images are those of the part. ConfigError for a test set that is not there."""
+    """The data with the images of the part as training images. Raises ConfigError if there is no test set."""
     found = build_data(data, exclude=[RowParts.beside(out)])
     if part == "train":
         return found
@@ -186,9 +186,9 @@ def _found(data: DataConfig, part: Part, out: Path) -> Data:
 
 
 def _without_limit(data: DataConfig, found: Data) -> DataConfig:
-    """Files that cannot be decoded keep their rows here, with the cause: any number of them may be skipped.
+    """Allow any number of skipped files, because files that cannot be decoded keep their rows here, with the cause.
 
-    Unless somebody has said another one than the usual.
+    Unless data.max_skipped differs from its default.
     """
     if data.name != "images" or data.max_skipped != DataConfig.model_fields["max_skipped"].default:
         return data
@@ -196,7 +196,7 @@ def _without_limit(data: DataConfig, found: Data) -> DataConfig:
 
 
 def _require_no_splits(data: DataConfig, exclude: Sequence[Path]) -> None:
-    """ConfigError where the folder has test images, and was read as if it were of one part."""
+    """Raise ConfigError if the folder has test images but was read as a single part."""
     if data.name != "images" or data.path is None or data.layout != "flat":
         return
     if has_splits(Path(data.path), exclude, data.links, data.exclude):
@@ -207,7 +207,7 @@ def _require_no_splits(data: DataConfig, exclude: Sequence[Path]) -> None:
 
 
 def _folders_are_labels(found: Data, data: DataConfig, classifier: Classifier) -> list[str]:
-    """A remark where the images lie in folders that are named like the model's classes, and nobody said so."""
+    """A remark if the images are in folders named like the model's classes, but these are not used as labels."""
     if data.name != "images" or found.train.labels is not None:
         return []
     folders = {str(name).partition("/")[0] for name in found.train.names if "/" in str(name)}
@@ -245,7 +245,7 @@ def _compute(
     show: AnyProgress,
     world: World,
 ) -> RowParts:
-    """Logits [N, C] of all images, in the order of their collection; of several processes each computes a share."""
+    """Logits [N, C] of all images, in the order of their collection; each of several processes computes a shard."""
     identity, keys = rows_wanted(found, images)
     parts = RowParts(
         RowParts.beside(out),
@@ -273,7 +273,7 @@ def _name(names: Sequence[str], row: int) -> str:
 
 
 class _Table:
-    """The table of predictions, block by block; rows of unreadable images stand in their places."""
+    """The table of predictions, block by block; rows of unreadable images keep their places."""
 
     def __init__(
         self,
@@ -296,7 +296,7 @@ class _Table:
         self._count_begins()
 
     def _count_begins(self) -> None:
-        """Only images whose label is a class of the model can be right or wrong; a warning names other labels."""
+        """Start counting; only images whose label is a class of the model count. A warning names other labels."""
         if self._known is None:
             return
         counts = Counter(self._known)
@@ -331,7 +331,7 @@ class _Table:
         return columns
 
     def blocks(self, parts: RowParts, columns: dict[str, Kind]) -> Iterator[Block]:
-        """One for each part of the logits, with the unreadable images before and between its rows."""
+        """One block for each part of the logits, with the unreadable images before and between its rows."""
         readable = np.arange(len(self._names))
         if self._causes:
             readable = np.flatnonzero([cause is None for cause in self._causes])

@@ -1,4 +1,4 @@
-"""JOB: a run folder -> how it stands and what to do next. Takes no lock, reads no tensor, changes nothing."""
+"""JOB: a run folder -> its state and what to do next. Takes no lock, reads no tensors, changes nothing."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ State = Literal["running", "done", "preempted", "interrupted", "failed"]
 
 @dataclass(frozen=True)
 class RunStatus:
-    """How a run stands; what is not known is None."""
+    """The state of a run; unknown values are None."""
 
     run: str
     state: State
-    """interrupted: killed without a chance to tell, nobody holds the lock of its folder."""
+    """interrupted: killed without a chance to record it; no process holds the lock of its folder."""
     step: int | None
-    """Steps done, as far as the folder tells: a running run is ahead of it by an epoch at most."""
+    """Steps done according to the folder: a running run is ahead of it by an epoch at most."""
     total_steps: int | None
     epoch: int | None
     loss: float | None
     """Mean loss of that epoch."""
     checkpoint_step: int | None
-    """Where the run would go on."""
+    """The step from which the run would resume."""
     exit_code: int | None
     error: str | None
     """Class of the error that ended the run."""
@@ -43,13 +43,13 @@ class RunStatus:
     pid: int | None
     host: str | None
     started: str | None
-    """Of the last sitting, UTC."""
+    """Start of the last session, UTC."""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     def lines(self) -> list[str]:
-        """For a person."""
+        """The state in readable lines."""
         where = (
             f" on {self.host} (process {self.pid}) since {self.started}"
             if self.state == "running" and self.pid
@@ -76,11 +76,11 @@ class RunStatus:
 
 
 _WITHOUT_A_COMMAND = {"running": "wait", "done": "nothing is left to do"}
-"""What is next for a run in this state that has no command to give."""
+"""The next step for a run in this state if there is no command to give."""
 
 
 def _of_another_command(folder: Path) -> str | None:
-    """What a folder of another command's is, and what to do with it; None where it is nobody's."""
+    """What a folder of another command is, and what to do with it; None if it belongs to no command."""
     name = shown(folder)
     if (folder / CLASSIFIER_FILE).is_file():
         predict = command("sdclr", "predict", folder)
@@ -98,14 +98,14 @@ def _of_another_command(folder: Path) -> str | None:
 
 
 def read_status(folder: Path | str) -> RunStatus:
-    """How the run in ``folder`` stands. MissingInputError when there is none."""
+    """The state of the run in ``folder``. Raises MissingInputError if there is none."""
     run = Run(folder)
     if not run.exists and not (run.folder / STATUS_FILE).is_file():
         lack = f"it has neither config.yaml nor {STATUS_FILE}"
         raise MissingInputError(_of_another_command(run.folder) or why_no_run(run.folder, lack))
     recorded: dict[str, Any] = {}
     metrics: list[dict[str, Any]] = []
-    damage: list[str] = []  # the rest of the folder still says something
+    damage: list[str] = []  # the rest of the folder is still informative
     try:
         recorded = run.read_status()
     except DataError as error:
@@ -147,7 +147,7 @@ def read_status(folder: Path | str) -> RunStatus:
 
 
 def _contradictions(run: Run) -> list[str]:
-    """What does not belong to a finished run."""
+    """Files that do not belong to a finished run."""
     try:
         require_own_backbone(run)
         foreign = foreign_metrics(run)
@@ -165,7 +165,7 @@ def _state(run: Run, recorded: dict[str, Any]) -> State:
 
 
 def _total_steps(run: Run, last: dict[str, Any]) -> int | None:
-    """Of a run without a status.json: epochs times the steps of one."""
+    """Total steps of a run without a status.json: epochs times the steps of one."""
     with contextlib.suppress(DataError, KeyError, TypeError, ValueError, ZeroDivisionError):
         return int(last["step"]) // int(last["epoch"]) * int(run.settings()["epochs"])
     return None

@@ -1,4 +1,4 @@
-"""Room: two views -> a loss per image. Never opens a data set, works on any backbone."""
+"""Two views -> a loss per image. Never opens a data set, works with any backbone."""
 
 from typing import TYPE_CHECKING
 

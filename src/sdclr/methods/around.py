@@ -1,4 +1,4 @@
-"""What methods share that lie around another one: everything is the other method's, but for what they add."""
+"""Shared parts of methods that wrap another one: everything is delegated, except for what they add."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sdclr.methods.method import Parts
 class MethodAround(ContrastiveMethod):
     """A method that adds something to ``base``, a contrastive method of any kind.
 
-    The network, the projections, the losses and what is asked of the data are those of ``base``; a
+    The network, the projections, the losses and the requests to the data are those of ``base``; a
     subclass overrides what it changes, and calls the base's where it adds to it.
     """
 
@@ -28,7 +28,7 @@ class MethodAround(ContrastiveMethod):
 
     @property
     def network(self) -> nn.Module:  # type: ignore[override]
-        """The base's own: it would be in a checkpoint twice if it were held here, too."""
+        """The base's network; stored here as well, it would be in a checkpoint twice."""
         return self.base.network
 
     def project(self, views: Views) -> tuple[Tensor, Tensor]:
@@ -63,7 +63,7 @@ class MethodAround(ContrastiveMethod):
 
 
 def projection_dim_of(config: MethodConfig) -> int:
-    """The size of the projections that a base makes, by its settings or those of its own base."""
+    """The size of a base's projections, from its settings or those of its own base."""
     while isinstance(config, AroundConfig):
         config = config.base
     found = getattr(config, "projection_dim", None)
@@ -76,7 +76,7 @@ def projection_dim_of(config: MethodConfig) -> int:
 
 
 def build_base(config: MethodConfig, parts: Parts) -> ContrastiveMethod:
-    """The method that something is added to. Raises ConfigError for one that gives no projections."""
+    """Build the method to wrap. Raises ConfigError for one that does not provide projections."""
     base = build_method(config, parts)
     if not isinstance(base, ContrastiveMethod):
         raise ConfigError(

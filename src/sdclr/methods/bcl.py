@@ -1,7 +1,7 @@
 """BCL, boosted contrastive learning (Zhou, Yao, Wang, Han, Zhang, ICML 2022): images that are
 learned slowly, mostly rare ones, get stronger augmentation.
 
-N training images, B images of this process's share of a batch.
+N training images, B images of this process's shard of a batch.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from sdclr.methods.simclr import SimCLR
 def augmentation_weights(memory: Tensor, known: Tensor) -> Tensor:
     """w = 1/2 + (m - mean m) / (2 max |m - mean m|) in [0, 1] over the ``known`` images, [N].
 
-    Its mean is 1/2, whatever the losses. Images that are not known get 0, and so do all where every
-    memory is the same, which the formula leaves open.
+    Its mean is 1/2, whatever the losses. Unknown images get 0, and so do all if every memory is the
+    same, which the formula leaves undefined.
 
     >>> memory = torch.tensor([1.0, 2.0, 6.0, 0.0])
     >>> known = torch.tensor([True, True, True, False])
@@ -39,18 +39,18 @@ def augmentation_weights(memory: Tensor, known: Tensor) -> Tensor:
 
 
 class BCL(MethodAround):
-    """``base`` with operations of RandAugment, more and stronger ones for images of a higher loss.
+    """``base`` with operations of RandAugment, more and stronger ones for images with a higher loss.
 
-    The memory of an image is its loss when it is met for the first time, then an average of its
-    losses; weights follow from all memories at the end of each epoch, and are 0 in the first one.
+    The memory of an image is its loss when it is first seen, then an average of its losses; weights
+    are computed from all memories at the end of each epoch, and are 0 in the first one.
     ``weights``: ``loss``, or the control ``constant``: 1/2 for all from the second epoch on, as much
-    augmentation on average. ``num_epochs``: of the run, where that is known.
+    augmentation on average. ``num_epochs``: of the run, if known.
     """
 
     loss_memory: Tensor
-    """[N, 2]: average loss, and 1 where the image has been met."""
+    """[N, 2]: average loss, and 1 if the image has been seen."""
     weight: Tensor
-    """[N]: of this epoch's views."""
+    """[N]: the augmentation weights of this epoch's views."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class BCL(MethodAround):
         num_epochs: int | None = None,
     ) -> None:
         super().__init__(base)
-        self.is_too_short = num_epochs == 1  # it ends before there are weights
+        self.is_too_short = num_epochs == 1  # the run ends before there are weights
         self.keep, self.weights = keep, weights
         self.num_operations, self.lowest_strength = num_operations, lowest_strength
         self.register_per_image("loss_memory", torch.zeros(num_images, 2))

@@ -1,8 +1,8 @@
 """Cluster-balanced sampling: images are drawn so that clusters of their features come equally often.
 
 The idea of Vo et al. (2024, "Automatic data curation for self-supervised learning: a clustering-based
-approach"): k-means, k-means of its centres, and so on; then from the top down each cluster gets an
-equal share of its parent's. Written from the description. N training images, D features.
+approach"): k-means, k-means of its centres, and so on; then, from the top down, each cluster gets an
+equal share of its parent's. Implemented from the description. N training images, D features.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from sdclr.safe_text import shown
 
 
 def balanced_weights(features: Tensor, clusters: tuple[int, ...], key: int) -> Tensor:
-    """How often each image is to be drawn, float64 [N] with mean 1.
+    """How often each image should be drawn, float64 [N] with mean 1.
 
-    ``clusters``: numbers of clusters from the finest level to the coarsest. Images of a cluster
-    share what it gets, clusters share what the coarser one gets that holds their centres, and the
-    coarsest ones get the same each. The same for the same features and ``key``.
+    ``clusters``: numbers of clusters from the finest level to the coarsest. The coarsest clusters get
+    equal shares, each cluster's share is divided equally among the clusters whose centres it contains,
+    and that of the finest among their images. Deterministic for equal features and ``key``.
 
     >>> features = torch.tensor([[0.0], [0.1], [0.2], [9.0]])
     >>> [round(weight, 3) for weight in balanced_weights(features, (2,), key=0).tolist()]
@@ -50,12 +50,12 @@ def balanced_weights(features: Tensor, clusters: tuple[int, ...], key: int) -> T
 
 
 def _k_means(points: Tensor, num: int, key: int) -> tuple[Tensor, Tensor]:
-    """The cluster of each point, int64 [N], and the centres; fewer clusters where points coincide."""
-    from sklearn.cluster import KMeans  # takes seconds: not before it is needed
+    """The cluster of each point, int64 [N], and the centres; fewer clusters if points coincide."""
+    from sklearn.cluster import KMeans  # the import takes seconds, so only when needed
     from threadpoolctl import threadpool_limits
 
     num = min(num, len(torch.unique(points, dim=0)))
-    with threadpool_limits(1):  # sums in one order, on however many cores
+    with threadpool_limits(1):  # sums in a fixed order, whatever the number of cores
         fitted = KMeans(num, n_init=1, random_state=key % 2**32).fit(points.numpy())
     used, labels = np.unique(fitted.labels_, return_inverse=True)
     return torch.from_numpy(labels).long(), torch.from_numpy(fitted.cluster_centers_[used])
@@ -64,14 +64,14 @@ def _k_means(points: Tensor, num: int, key: int) -> tuple[Tensor, Tensor]:
 class ClusterBalanced(MethodAround):
     """``base`` on images that are drawn so that clusters come equally often.
 
-    The clusters are those of ``features`` [N, D], or, where there are none, of the run's own
-    projections of view a, as each image was last seen, found anew at the end of every
-    ``refresh_every_epochs`` epochs; until then each image comes once an epoch. ``num_epochs``: of
-    the run, where that is known.
+    The clusters are those of ``features`` [N, D] or, without them, of the run's own projections of
+    view a when each image was last seen, recomputed at the end of every ``refresh_every_epochs``
+    epochs; until the first time each image comes once per epoch. ``num_epochs``: of the run, if
+    known.
     """
 
     projection_memory: Tensor
-    """[N, D], of length 1; zeros of an image that was not met."""
+    """[N, D], of length 1; zeros for an image that was not seen."""
     weight: Tensor
     """[N], mean 1."""
     is_clustered: Tensor
@@ -92,7 +92,7 @@ class ClusterBalanced(MethodAround):
         super().__init__(base)
         self.is_too_short = (
             num_epochs == 1 and features is None
-        )  # it ends before there are clusters
+        )  # the run ends before there are clusters
         self.clusters, self.refresh_every_epochs, self.seed = clusters, refresh_every_epochs, seed
         self.has_features = features is not None
         self.register_buffer("weight", torch.ones(num_images))
@@ -149,7 +149,7 @@ class ClusterBalanced(MethodAround):
         super().on_epoch_end(epoch)
         if not self.has_features and (epoch + 1) % self.refresh_every_epochs == 0:
             weight = balanced_weights(self.projection_memory, self.clusters, self._key(epoch))
-            # every process draws the same images, whatever its processor rounds
+            # broadcast, so that every process draws the same images in spite of rounding
             self.weight.copy_(of_first_process(weight.to(self.weight)))
             self.is_clustered.fill_(True)
 

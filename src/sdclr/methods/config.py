@@ -1,4 +1,4 @@
-"""The methods as settings: name, and what each lets one choose. Imports no torch."""
+"""The methods' settings: the name, and what can be chosen for each. Imports no torch."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class MethodConfig(Section):
     name: str
 
     def as_resolved(self, resolved: Mapping[str, Any]) -> Self:
-        """The settings with what a run has once made of an ``auto``; ``resolved``: the method's facts."""
+        """The settings with each ``auto`` as the run has resolved it; ``resolved``: the method's facts."""
         return self
 
 
 class ContrastiveConfig(MethodConfig):
-    """What methods share that contrast projections."""
+    """Shared settings of methods that contrast projections."""
 
     temperature: Temperature = 0.2
     """Divides the cosine similarities."""
@@ -43,11 +43,11 @@ class ContrastiveConfig(MethodConfig):
 
 Passes = Literal["joint", "separate"]
 LARGEST_GAMMA = 100.0
-"""Of the focal weight."""
+"""The largest exponent of the focal weight."""
 
 
 class OneNetworkConfig(ContrastiveConfig):
-    """What methods share that send both views through one network."""
+    """Shared settings of methods that send both views through one network."""
 
     passes: Passes = "joint"
     """joint: one forward pass of both views, batch norms see 2B images; separate: one pass for each
@@ -61,7 +61,7 @@ class SimCLRConfig(OneNetworkConfig):
 
 
 def stale_problem(norms: str, dropout: float) -> str | None:
-    """What a rival that is a copy without gradient would leave untrained or unused; None where that is nothing."""
+    """Why a competitor that is a copy without gradient does not fit these settings; None if it does."""
     if norms != "shared":
         return (
             f"stale=true needs norms=shared, got norms={norms}: without a gradient, norms of the competitor's own "
@@ -83,13 +83,13 @@ class SDCLRConfig(ContrastiveConfig):
     random_share: Fraction = 0.0
     """Share of the prunable weights removed at random instead of by magnitude; at most prune_ratio."""
     prunable: Literal["auto", "conv", "conv+linear"] = "conv"
-    """Which of the backbone's layers may be pruned; the projector never is. auto: convolutions where they hold at least
-    half of the backbone's weights, else the linear layers too."""
+    """Which of the backbone's layers may be pruned; the projector never is. auto: convolutions if they contain at least
+    half of the backbone's weights, otherwise the linear layers too."""
     dropout: ProperFraction = 0.0
-    """Share of the outputs of each prunable layer that the competitor drops, others at every step; with prune_ratio=0
-    its only damage."""
+    """Share of the outputs of each prunable layer that the competitor drops, drawn anew at every step; with
+    prune_ratio=0 its only damage."""
     stale: bool = False
-    """The competitor is a pruned copy of the network as it was when the epoch began, and gets no gradient; needs
+    """The competitor is a pruned copy of the network from the start of the epoch, and gets no gradient; needs
     norms=shared. A control: others published this arm as SDCLR."""
 
     @model_validator(mode="after")
@@ -114,7 +114,7 @@ class SDCLRConfig(ContrastiveConfig):
 
 
 class FocalConfig(OneNetworkConfig):
-    """SimCLR with a focal weight: images that are told apart already weigh less."""
+    """SimCLR with a focal weight: images that are already distinguished weigh less."""
 
     name: Literal["focal"] = "focal"
     gamma: Annotated[float, Field(ge=0, le=LARGEST_GAMMA)] = 2.0
@@ -130,13 +130,13 @@ class FocalConfig(OneNetworkConfig):
 
 
 class TemperatureScheduleConfig(MethodConfig):
-    """SimCLR whose temperature goes up and down with the epochs."""
+    """SimCLR whose temperature rises and falls with the epochs."""
 
     name: Literal["temperature_schedule"] = "temperature_schedule"
     lowest: Temperature = 0.1
-    """Temperature in the middle of a period: images are told apart one by one."""
+    """Temperature in the middle of a period: single images are distinguished."""
     highest: Temperature = 1.0
-    """Temperature at the end of a period: groups of images are told apart."""
+    """Temperature at the end of a period: groups of images are distinguished."""
     period_share: Annotated[float, Field(gt=0, le=1e4)] = 0.2
     """One period, as a share of the run's epochs: the paper's 400 of 2000."""
     period_epochs: Annotated[float, Field(gt=0, le=1e7)] | None = None
@@ -157,11 +157,11 @@ class TemperatureScheduleConfig(MethodConfig):
 
 
 class MoCoConfig(ContrastiveConfig):
-    """A momentum copy gives keys, and a queue of them the negatives."""
+    """A momentum copy provides keys, and a queue of them the negatives."""
 
     name: Literal["moco"] = "moco"
     key_momentum: Fraction = 0.999
-    """What the copy that gives keys keeps of its weights at every step."""
+    """Share of its weights that the key network keeps at every step."""
     queue_size: Annotated[int, Field(ge=1, le=2**24)] = 4096
     """Keys in the queue: the paper has 65,536 for ImageNet's 1.28 million images."""
 
@@ -173,11 +173,11 @@ class VICRegConfig(MethodConfig):
     invariance: Annotated[float, Field(ge=0, le=1e6)] = 25.0
     """Weight of the distance between the two views."""
     variance: Annotated[float, Field(ge=0, le=1e6)] = 25.0
-    """Weight of what the deviation of each dimension lacks to 1."""
+    """Weight of the shortfall of each dimension's standard deviation below 1."""
     covariance: Annotated[float, Field(ge=0, le=1e6)] = 1.0
     """Weight of the covariances between dimensions."""
     projector_layers: Annotated[int, Field(ge=2, le=3)] = 3
-    """Layers of the projection head, which has no norm at its end."""
+    """Layers of the projection head, which has no final norm."""
     projection_dim: Annotated[int, Field(ge=2, le=2**20)] = 2048
     """Size D of a projection: the paper has 8192."""
     passes: Passes = "separate"
@@ -189,7 +189,7 @@ class _BCLSettings(MethodConfig):
     """What BCL adds to its base's settings."""
 
     memory_keep: ProperFraction = 0.97
-    """What an image's average loss keeps of itself when the image is met."""
+    """Share of an image's average loss that is kept when the image is seen again."""
     weights: Literal["loss", "constant"] = "loss"
     """loss: the higher an image's average loss, the more augmentation; constant: 1/2 for all, a control with as much
     augmentation on average."""
@@ -236,23 +236,23 @@ class LoTaRConfig(OneNetworkConfig):
 
 
 class ForeignMethodConfig(MethodConfig):
-    """Settings of a method that is not known here: they can be shown and kept, and nothing can be trained with them."""
+    """Settings of a method that is unknown here: they can be shown and stored, but not used for training."""
 
     is_foreign = True
     model_config = ConfigDict(extra="allow")
 
 
 def _methods() -> Table[Any]:
-    from sdclr.methods.table import METHODS  # whose rows hold the sections of this module
+    from sdclr.methods.table import METHODS  # its rows contain the sections of this module
 
     return METHODS
 
 
 class AroundConfig(MethodConfig):
-    """What methods share that add something to another one."""
+    """Shared settings of methods that add something to another one."""
 
     base: Annotated[MethodConfig, OneOf("method", _methods, ForeignMethodConfig)] = SimCLRConfig()
-    """The method that something is added to, with all its settings: any that contrasts two projections."""
+    """The method to extend, with all its settings: any that contrasts two projections."""
 
     def as_resolved(self, resolved: Mapping[str, Any]) -> Self:
         return self.model_copy(update={"base": self.base.as_resolved(resolved)})
@@ -263,7 +263,7 @@ class ClusterBalancedConfig(AroundConfig):
 
     name: Literal["cluster_balanced"] = "cluster_balanced"
     clusters: tuple[Annotated[int, Field(ge=1, le=10**6)], ...] = (100, 10)
-    """Numbers of clusters, from those of images to the coarsest, which are clusters of clusters."""
+    """Numbers of clusters, from clusters of images to the coarsest, which are clusters of clusters."""
     refresh_every_epochs: Annotated[int, Field(ge=1, le=10**6)] | None = None
     """Epochs from one clustering of the run's own projections to the next; a tenth of the run by default."""
     features: str | None = None
@@ -283,21 +283,21 @@ class ClusterBalancedConfig(AroundConfig):
 
 
 class GHConfig(AroundConfig):
-    """Soft labels of a fixed simplex of directions, balanced by how many images lie nearest to each."""
+    """Soft labels over a fixed simplex of directions, balanced by how many images are nearest to each."""
 
     name: Literal["gh"] = "gh"
     variant: Literal["cifar", "imagenet"] = "cifar"
-    """The published form: on CIFAR, or on ImageNet-LT and Places-LT; docs/method.md tells them apart."""
+    """The published form: on CIFAR, or on ImageNet-LT and Places-LT; docs/method.md describes the differences."""
     num_directions: Annotated[int, Field(ge=2, le=2**16)] = 100
     """Directions K, at most the projection's size."""
     warmup_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    """Share of the run's epochs before the loss sets in: .5 on CIFAR, .8 on ImageNet-LT."""
+    """Share of the run's epochs before the loss starts: .5 on CIFAR, .8 on ImageNet-LT."""
     ramp_epochs: Annotated[int, Field(ge=1, le=10**6)] = 10
-    """Epochs in which the loss's weight goes from 0 to 1: 10 on CIFAR, 30 on ImageNet-LT."""
+    """Epochs in which the loss's weight rises from 0 to 1: 10 on CIFAR, 30 on ImageNet-LT."""
     rebuild_every_epochs: Annotated[int, Field(ge=1, le=10**6)] = 20
-    """Epochs from one finding of the prior to the next."""
+    """Epochs between two computations of the prior."""
 
     @property
     def earliest_warmup(self) -> int:
-        """Epochs without which there is no prior yet."""
+        """Epochs needed before there is a prior."""
         return 2 if self.variant == "imagenet" else 1

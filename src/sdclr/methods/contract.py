@@ -1,4 +1,4 @@
-"""What a training checks of the method it trains: a mistake is an error at once, not another result later."""
+"""Checks of the method during training: a mistake is an error at once, not a wrong result later."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic)
 
 
 class StateGuard:
-    """Notices a method whose state a checkpoint would not hold.
+    """Detects state of a method that a checkpoint would not contain.
 
-    Built before the first step. Looks at the method and its own parts; the network is the user's, and may remember
-    what it likes.
+    Built before the first step. Inspects the method and its own parts; the network is the user's and may keep any
+    state.
     """
 
     def __init__(self, method: Method) -> None:
@@ -40,9 +40,9 @@ class StateGuard:
         self._before = _forgotten_state(method)
 
     def check(self, when: str) -> None:
-        """Raise ConfigError where something has changed that is neither a parameter nor a persistent buffer."""
+        """Raise ConfigError if something has changed that is neither a parameter nor a persistent buffer."""
         now = _forgotten_state(self._method)
-        # a cached property appears when it is first asked for, and is state only if it changes afterwards
+        # a cached property appears on first access, and is state only if it changes afterwards
         for name in now.keys() - self._before.keys():
             if now[name].startswith(_CACHED):
                 self._before[name] = now[name]
@@ -66,7 +66,7 @@ class StateGuard:
 
 
 def _forgotten_state(method: Method) -> dict[str, str]:
-    """Attributes and buffers, by dotted name, that are plain values and that no state_dict holds."""
+    """Attributes and buffers with plain values that are in no state_dict, by dotted name."""
     state: dict[str, str] = {}
     for prefix, module in _own_modules(method):
         own = type(module).__module__.partition(".")[0]
@@ -84,7 +84,7 @@ def _forgotten_state(method: Method) -> dict[str, str]:
 
 
 def _own_modules(method: Method) -> Iterator[tuple[str, nn.Module]]:
-    """The method and its parts, but for the network and copies of it."""
+    """The method and its parts, except for the network and copies of it."""
     kinds = {type(module) for module in method.network.modules()}
     waiting: list[tuple[str, nn.Module]] = [("", method)]
     while waiting:
@@ -95,9 +95,9 @@ def _own_modules(method: Method) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _plain_values(value: Any, own: str = "", depth: int = 3) -> Iterator[tuple[str, str]]:
-    """Numbers, words, tensors and generators' states in an attribute, as what can be compared.
+    """Numbers, texts, tensors and generator states in an attribute, in a form that can be compared.
 
-    Those in lists, mappings and data classes, too, and in other objects whose class is of the package ``own``.
+    Includes those in lists, mappings and data classes, and in other objects whose class is from the package ``own``.
     """
     if isinstance(value, Tensor):
         if not isinstance(value, nn.Parameter):
@@ -120,7 +120,7 @@ def _is_cached(owner: object, name: str) -> bool:
 
 
 def _parts_of(value: Any, own: str) -> Iterable[tuple[str, Any]]:
-    """What a value is made of, with how each part is written behind its name."""
+    """The parts of a value, each with its suffix, such as [0] or .name."""
     if isinstance(value, list | tuple | set | deque):
         return ((f"[{number}]", one) for number, one in enumerate(value))
     if isinstance(value, dict):
@@ -132,11 +132,11 @@ def _parts_of(value: Any, own: str) -> Iterable[tuple[str, Any]]:
         return ((f".{key}", one) for key, one in vars(value).items())
     if is_data:  # with slots
         return ((f".{one.name}", getattr(value, one.name)) for one in dataclasses.fields(value))
-    return ()  # of a library: what it counts and keeps is its own affair
+    return ()  # an object of a library: its internal state is not checked
 
 
 def _generator_state(value: Any) -> str | None:
-    """Where a generator of random numbers stands; None for anything else."""
+    """The state of a random number generator; None for anything else."""
     if isinstance(value, torch.Generator):
         return _GENERATOR + _content(value.get_state())
     if isinstance(value, np.random.Generator):
@@ -156,7 +156,7 @@ _CACHED = "cached "
 
 
 def _content(tensor: Tensor) -> str:
-    """Equal for equal numbers in the same places."""
+    """A text that is equal for equal numbers in the same places."""
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type == "meta":
         return str(tensor.dtype)
     plain = tensor.detach().cpu().contiguous().reshape(-1)
@@ -168,7 +168,7 @@ def _digest(content: bytes) -> str:
 
 
 def require_loss_per_image(loss_per_image: Tensor, views: Views) -> None:
-    """Raise ConfigError for a loss that is not [B] real numbers that gradients flow through."""
+    """Raise ConfigError for a loss that is not [B] real numbers through which gradients flow."""
     wanted = f"a method's loss is one number per image, [{len(views.index)}] here"
     if not isinstance(loss_per_image, Tensor):
         raise ConfigError(
@@ -189,12 +189,12 @@ def require_loss_per_image(loss_per_image: Tensor, views: Views) -> None:
 
 
 RESERVED = ("epoch", "step", "loss", "learning_rate", "views_per_second", "data_share", "seconds")
-"""What a run measures itself."""
+"""Names of the run's own measurements."""
 RESERVED_PREFIXES = ("health_", "untrained_", "alarm_")
 
 
 def measurements_of(method: Method) -> dict[str, float]:
-    """What a method measures, as numbers. ConfigError for names that the run uses itself, and for what is no number."""
+    """A method's measurements as numbers. Raises ConfigError for names that the run itself uses and for non-numbers."""
     found, name = method.measurements(), shown(type(method).__name__)
     if not isinstance(found, Mapping):
         raise ConfigError(
@@ -225,7 +225,7 @@ def measurements_of(method: Method) -> dict[str, float]:
 
 
 def facts_of(method: Method) -> dict[str, Any]:
-    """What a method says of its settings. ConfigError unless that is a mapping that JSON can hold."""
+    """A method's facts about its settings. Raises ConfigError unless they are a mapping that JSON can represent."""
     found, name = method.facts(), shown(type(method).__name__)
     if not isinstance(found, Mapping):
         raise ConfigError(f"{name}.facts() must return a mapping, got {type(found).__name__}.")
@@ -240,7 +240,7 @@ def facts_of(method: Method) -> dict[str, Any]:
 
 
 def require_rows_per_image(method: Method, num_images: int) -> None:
-    """ConfigError for state per image that has not a row for each training image."""
+    """Raise ConfigError for per-image state that does not have a row for each training image."""
     for name in method.per_image:
         shape = list(method.get_buffer(name).shape)
         if shape[0] != num_images:
@@ -251,7 +251,7 @@ def require_rows_per_image(method: Method, num_images: int) -> None:
 
 
 class WatchedShare(Share):
-    """A share that knows whether somebody has read it."""
+    """A share that records whether it has been read."""
 
     was_read: bool
 
@@ -275,15 +275,15 @@ class WatchedShare(Share):
 
 
 def require_use_of_share(method: Method, views: Views) -> None:
-    """Raise ConfigError where a method of several processes would contrast the images of one of them alone.
+    """Raise ConfigError if, with several processes, a method would only contrast the images of each one.
 
-    Takes one forward pass; buffers that it changes are put back.
+    Takes one forward pass; buffers that it changes are restored.
     """
     if views.share is None or not method.batch_matters:
         return
     watched = WatchedShare(*views.share)
     with torch.no_grad(), unchanged_buffers(method):
-        # not what may have been compiled
+        # the plain forward, which may have been replaced by a compiled one
         type(method).forward(method, views._replace(share=watched))
     if not watched.was_read:
         raise ConfigError(
@@ -295,7 +295,7 @@ def require_use_of_share(method: Method, views: Views) -> None:
 
 @contextlib.contextmanager
 def unchanged_buffers(method: Method) -> Iterator[None]:
-    """Inside, a pass may change buffers; afterwards they are what they were."""
+    """Restore the method's buffers after the block."""
     buffers = {name: buffer.clone() for name, buffer in method.named_buffers()}
     try:
         yield

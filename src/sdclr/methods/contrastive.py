@@ -1,6 +1,6 @@
-"""What methods share that contrast two projections of every image, and what they can record of each image.
+"""Shared parts of methods that contrast two projections of every image, and their per-image records.
 
-N training images, B images of this process's share of a batch, D projection dim.
+N training images, B images of this process's shard of a batch, D projection dim.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _MASS_TEMPERATURE = 0.2
 
 
 def in_one_pass(network: nn.Module, views: Views) -> tuple[Tensor, Tensor]:
-    """Projections of both views by one pass, so that batch norm sees both, as in the reference; [B, D] each."""
+    """Projections of both views from one pass, so that batch norm sees both, as in the reference; [B, D] each."""
     z_a, z_b = require_projections(network(torch.cat([views.a, views.b]))).chunk(2)
     return z_a, z_b
 
 
 def require_projections(z: object) -> Tensor:
-    """What a network has returned. ConfigError unless it is a tensor."""
+    """The output of a network. Raises ConfigError unless it is a tensor."""
     if not isinstance(z, Tensor):
         raise ConfigError(
             f"a network must return projections [B, D] as one tensor, got {type(z).__name__}. Wrap it in a module that "
@@ -39,7 +39,7 @@ def require_projections(z: object) -> Tensor:
 
 
 def checked_passes(passes: Passes) -> Passes:
-    """ConfigError for another word."""
+    """Return ``passes``; raises ConfigError for any other value."""
     if passes not in get_args(Passes):
         raise ConfigError(f"passes must be joint or separate, got {passes!r}.")
     return passes
@@ -48,7 +48,7 @@ def checked_passes(passes: Passes) -> Passes:
 def in_passes(network: nn.Module, views: Views, passes: Passes) -> tuple[Tensor, Tensor]:
     """Projections of both views, [B, D] each.
 
-    ``joint``: by one pass, where batch norm sees 2B images. ``separate``: by one pass for each view,
+    ``joint``: from one pass, where batch norm sees 2B images. ``separate``: from one pass per view,
     where it sees B images of one view, as in each branch of SDCLR.
     """
     if passes == "separate":
@@ -57,7 +57,7 @@ def in_passes(network: nn.Module, views: Views, passes: Passes) -> tuple[Tensor,
 
 
 class ContrastiveMethod(Method):
-    """Two projections of every image, then a loss of them: a subclass says how each is made.
+    """Two projections of every image, then a loss of them: a subclass defines both.
 
     >>> from torch import nn
     >>> from sdclr import nt_xent
@@ -75,7 +75,7 @@ class ContrastiveMethod(Method):
     """
 
     image_records: Tensor
-    """[N, 4]: image_records.COLUMNS, and 1 where the image was met in this epoch; there after start_recording."""
+    """[N, 4]: image_records.COLUMNS, and 1 if the image was seen in this epoch; exists after start_recording."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -105,19 +105,19 @@ class ContrastiveMethod(Method):
         return losses
 
     def start_recording(self, num_images: int) -> None:
-        """Keep a record of each training image; call once, before the first step."""
+        """Start recording each training image; call once, before the first step."""
         self.records_images = True
         self.register_per_image("image_records", torch.zeros(num_images, len(COLUMNS) + 1))
 
     def forget_records(self) -> None:
-        """An epoch begins: no image has been met."""
+        """Clear the records when an epoch begins."""
         if self.records_images:
             self.image_records.zero_()
 
     def epoch_records(self) -> Tensor | None:
-        """image_records.COLUMNS of this epoch, float32 [N, 3] on the CPU, NaN where an image was not met.
+        """image_records.COLUMNS of this epoch, float32 [N, 3] on the CPU, NaN for images that were not seen.
 
-        None where nothing is recorded.
+        None if nothing is recorded.
         """
         if not self.records_images:
             return None

@@ -20,10 +20,10 @@ from sdclr.methods.nt_xent import anchor_losses, checked_temperature
 def focal_nt_xent(
     z_a: Tensor, z_b: Tensor, temperature: float | Tensor, gamma: float, share: Share | None = None
 ) -> Tensor:
-    """-(1 - p)^gamma log p for every anchor, the mean of an image's two anchors [B].
+    """-(1 - p)^gamma log p for every anchor, averaged over an image's two anchors [B].
 
-    Arguments and errors are :func:`~sdclr.methods.nt_xent.nt_xent`'s; ``gamma`` 0 gives its loss. The gradient flows
-    through the weight, as in the reference.
+    Arguments and errors are those of :func:`~sdclr.methods.nt_xent.nt_xent`; ``gamma`` 0 gives its loss. The gradient
+    flows through the weight, as in the reference.
     """
     checked_gamma(gamma)
     losses = anchor_losses(z_a, z_b, temperature, share)  # [2, B], -log p
@@ -32,7 +32,7 @@ def focal_nt_xent(
 
 
 def checked_gamma(gamma: float) -> float:
-    """0, or a number of at least 1; ConfigError for anything else."""
+    """Return ``gamma`` if it is 0 or at least 1; raises ConfigError for anything else."""
     if not isinstance(gamma, Real) or not (gamma == 0 or 1 <= gamma <= LARGEST_GAMMA):
         raise ConfigError(
             f"gamma must be 0 or at least 1, and at most {LARGEST_GAMMA:g}; got {gamma!r}. Between 0 and 1 a gradient "

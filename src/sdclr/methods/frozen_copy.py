@@ -1,4 +1,4 @@
-"""A copy of a network that gets no gradient: its weights are buffers, so that a checkpoint holds them."""
+"""A copy of a network without gradient: its weights are buffers, so that a checkpoint contains them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 
 class FrozenCopy(nn.Module):
-    """The network as it was when it was copied, until it is told to follow.
+    """A snapshot of the network, which only changes when it is updated explicitly.
 
-    Its weights are buffers: no optimiser sees them. Batch norms count their own statistics in
-    training mode, as any forward pass does.
+    Its weights are buffers: no optimiser sees them. Batch norms update their own statistics in
+    training mode, as in any forward pass.
 
     >>> network = nn.Linear(1, 1, bias=False)
     >>> frozen = FrozenCopy(network)
@@ -42,7 +42,7 @@ class FrozenCopy(nn.Module):
 
     @torch.no_grad()
     def become(self, network: nn.Module) -> None:
-        """Take over the network's weights and statistics."""
+        """Copy the network's weights and statistics."""
         own = self._tensors()
         for name, weight in network.named_parameters(remove_duplicate=False):
             own[name].copy_(weight)
@@ -51,7 +51,7 @@ class FrozenCopy(nn.Module):
 
     @torch.no_grad()
     def move_towards(self, network: nn.Module, keep: float) -> None:
-        """weights <- keep * weights + (1 - keep) * the network's; statistics are not touched."""
+        """weights <- keep * weights + (1 - keep) * the network's; statistics are left unchanged."""
         own = self._tensors()
         for name, weight in network.named_parameters(remove_duplicate=False):
             own[name].lerp_(weight, 1 - keep)

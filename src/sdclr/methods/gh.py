@@ -1,7 +1,7 @@
-"""GH, geometric harmonization (Zhou, Yao, Hong, Zhang, Wang, NeurIPS 2023): soft labels of a fixed
-simplex of directions, balanced by how many images lie nearest to each.
+"""GH, geometric harmonization (Zhou, Yao, Hong, Zhang, Wang, NeurIPS 2023): soft labels over a fixed
+simplex of directions, balanced by how many images are nearest to each.
 
-N training images, B images of this process's share of a batch, K directions, D projection dim.
+N training images, B images of this process's shard of a batch, K directions, D projection dim.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _ROUNDS = 300
 _IMAGENET_COUNT = 100
 """Added to every direction's count in the ImageNet variant."""
 _IMAGENET_MEMORY_EPOCH = 10
-"""The epoch (from 1) with which the ImageNet variant's memory begins."""
+"""The epoch (from 1) in which the ImageNet variant's memory starts."""
 
 
 def simplex(num: int, dim: int, seed: int) -> Tensor:
@@ -56,16 +56,16 @@ def simplex(num: int, dim: int, seed: int) -> Tensor:
 
 
 def scores(z: Tensor, directions: Tensor) -> Tensor:
-    """Products of projections [B, D] with the directions, at length 1, [B, K]."""
+    """Products of projections [B, D] with the directions, normalised to length 1, [B, K]."""
     with torch.autocast(z.device.type, enabled=False):
         return F.normalize(z.to(directions.dtype) @ directions.T, dim=1)
 
 
 @torch.library.custom_op("sdclr::sinkhorn", mutates_args=())
 def sinkhorn(scores: Tensor, prior: Tensor, rounds: int) -> Tensor:
-    """Soft labels [B, K] of scores [B, K]: each image's sum to 1, their mean tends to ``prior`` [K].
+    """Soft labels [B, K] from scores [B, K]: each image's sum to 1, their mean tends to ``prior`` [K].
 
-    One operation to a compiler, which would else unroll every round.
+    A single operation for compilers, which would otherwise unroll every round.
     """
     kernel = (scores / _EPSILON).exp().T.contiguous()  # [K, B]
     target, share = prior / prior.sum(), 1 / len(scores)
@@ -85,10 +85,10 @@ def _(scores: Tensor, prior: Tensor, rounds: int) -> Tensor:
 def gh_losses(
     scores_a: Tensor, scores_b: Tensor, prior: Tensor, share: Share | None = None, rounds: int = 300
 ) -> Tensor:
-    """Cross-entropy of each view's scores [B, K] with the other's soft labels, both ways added, [B].
+    """Cross-entropy of each view's scores [B, K] with the other's soft labels, summed over both ways, [B].
 
-    The gradient flows through the scores and not through the labels, which are made from the whole
-    batch of all processes.
+    The gradient flows through the scores but not through the labels, which are computed from the
+    whole batch of all processes.
     """
     losses = scores_a.new_zeros(len(scores_a))
     for labelling, labelled in ((scores_a, scores_b), (scores_b, scores_a)):
@@ -106,7 +106,7 @@ def gh_losses(
 def nearest_share(memory: Tensor, added_count: int = 0) -> Tensor:
     """Share [K] of the images whose memory [N, K] is largest at each direction.
 
-    Images whose memory is empty do not count; where there is none at all, all shares are equal.
+    Images with an empty memory do not count; if all are empty, all shares are equal.
     """
     met = memory.any(dim=1).to(memory.dtype)
     counts = memory.new_full((memory.shape[1],), float(added_count))
@@ -115,29 +115,31 @@ def nearest_share(memory: Tensor, added_count: int = 0) -> Tensor:
 
 
 class GH(MethodAround):
-    """``base`` and GH's loss, which sets in after ``warmup_epochs`` and reaches its weight 1
+    """``base`` and GH's loss, which starts after ``warmup_epochs`` and reaches its weight 1
     ``ramp_epochs`` later.
 
-    ``variant``: ``cifar`` remembers from the first epoch on, and finds the prior anew after every
-    batch of every 20th epoch from ``warmup_epochs`` on; ``imagenet`` remembers from the tenth, and
-    finds it at the end of every 20th from the one before, with 100 added to every count.
+    ``variant``: ``cifar`` updates its memory from the first epoch on, and recomputes the prior after
+    every batch of every ``rebuild_every_epochs``-th epoch, starting with epoch ``warmup_epochs``;
+    ``imagenet`` updates it from the tenth (or the first computation of the prior, if that is earlier),
+    and recomputes the prior at the end of such epochs, starting one earlier, with 100 added to every
+    count.
     """
 
     directions: Tensor
     """[K, D], never trained."""
     score_memory: Tensor
-    """[N, K]: average of the scores of view a; zeros of an image that was not met."""
+    """[N, K]: average of the scores of view a; zeros for an image that was not seen."""
     prior: Tensor
     """[K]."""
     weight: Tensor
     keep: Tensor
-    """What the memory of an image keeps of itself."""
+    """Share of an image's memory that is kept in an update."""
     remembers: Tensor
-    """Scalar bool: whether this epoch's scores are remembered."""
+    """Scalar bool: whether this epoch's scores update the memory."""
     rebuilds: Tensor
-    """Scalar bool: whether the prior is found anew after every batch of this epoch."""
+    """Scalar bool: whether the prior is recomputed after every batch of this epoch."""
     num_batches: Tensor
-    """Done in this epoch."""
+    """Batches done in this epoch."""
 
     def __init__(
         self,
@@ -203,7 +205,7 @@ class GH(MethodAround):
     def losses(self, z_a: Tensor, z_b: Tensor, views: Views) -> Tensor:
         losses = super().losses(z_a, z_b, views)
         if self.variant == "cifar":
-            # only now do all processes have the rows of the batch before
+            # only now do all processes have the rows of the previous batch
             after_a_batch = self.rebuilds & (self.num_batches > 0)
             self.prior.copy_(torch.where(after_a_batch, self._found_prior(), self.prior))
         scores_a, scores_b = (scores(z, self.directions) for z in (z_a, z_b))
@@ -228,7 +230,7 @@ class GH(MethodAround):
 
     @property
     def _first_rebuild(self) -> int:
-        """The first epoch (from 1) in which the prior is found."""
+        """The first epoch (from 1) in which the prior is computed."""
         return self.warmup_epochs - (self.variant == "imagenet")
 
     def _is_rebuilt_in(self, number: int) -> bool:

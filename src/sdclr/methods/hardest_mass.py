@@ -17,7 +17,8 @@ def hardest_mass(z_a: Tensor, z_b: Tensor, temperature: float = 0.2, k: int = 10
 
     a_ij = exp(s_ij) / sum over l != i of exp(s_il), the cosines s over the temperature; rows of the
     two views are averaged column by column over the same 2B - 2 negatives, then the k largest are
-    summed (Bai et al., ICLR 2023). With fewer negatives than k all are summed. Computed in fp32, or fp64.
+    summed (Bai et al., ICLR 2023). With fewer negatives than k, all are summed. Computed in fp32, or in
+    fp64 for fp64 input.
 
     >>> z = torch.eye(3, dtype=torch.float64)
     >>> hardest_mass(z, z, temperature=1.0, k=4).round(decimals=4).tolist()
@@ -29,7 +30,8 @@ def hardest_mass(z_a: Tensor, z_b: Tensor, temperature: float = 0.2, k: int = 10
     if k < 1 or temperature <= 0:
         raise ConfigError(f"k and temperature must be positive, got {k} and {temperature}.")
     b = len(z_a)
-    with torch.autocast(z_a.device.type, enabled=False):  # in bf16 a batch would have a few values
+    # in bf16 a batch would have only a few distinct values
+    with torch.autocast(z_a.device.type, enabled=False):
         z = torch.cat([z_a, z_b])
         z = F.normalize(z if z.dtype == torch.float64 else z.float(), dim=1)
         logits = z @ z.T / temperature

@@ -1,6 +1,6 @@
-"""LoTaR: NT-Xent with a weight by the distance between an image's two projections (andrew15818/SimCLR).
+"""LoTaR: NT-Xent weighted by the distance between an image's two projections (andrew15818/SimCLR).
 
-B images of this process's share of a batch.
+B images of this process's shard of a batch.
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ def distance_weights(
 ) -> Tensor:
     """w_i = 1 + sign * (d_i - mean d) / (max d - min d) over the whole batch, [B].
 
-    d_i is the Euclidean distance between the two projections of image i, as they are: not
-    normalised. The gradient flows through d, its mean, its maximum and its minimum. The weights
-    have mean 1 and span 1; where all distances are equal, which the formula leaves open, every
-    weight is 1.
+    d_i is the Euclidean distance between the two projections of image i, which are not normalised.
+    The gradient flows through d, its mean, its maximum and its minimum. The weights have mean 1 and
+    span 1; if all distances are equal, which the formula leaves undefined, every weight is 1.
 
     >>> a = torch.tensor([[0.0], [0.0], [0.0]])
     >>> b = torch.tensor([[1.0], [2.0], [6.0]])
@@ -39,7 +38,7 @@ def distance_weights(
         own = torch.linalg.vector_norm(difference, dim=1)  # [B]
         every = gather_rows_with_gradient(own, share)
         span = every.max() - every.min()
-        # where all are equal the numerator is 0, whatever it is divided by
+        # if all are equal, the numerator is 0, so the divisor does not matter
         return 1 + sign * (own - every.mean()) / torch.where(span > 0, span, 1)
 
 

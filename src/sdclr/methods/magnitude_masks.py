@@ -1,4 +1,4 @@
-"""Which weights are kept: the largest magnitudes under one threshold, found exactly and fast on each device."""
+"""Which weights are kept: the largest magnitudes by one threshold, found exactly and fast on each device."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from sdclr.safe_text import shown
 
 
 def magnitude_masks(weights: Iterable[Tensor], prune_ratio: float) -> list[Tensor]:
-    """bool masks of the weights' shapes that keep the largest magnitudes under ONE threshold for all of them.
+    """bool masks of the weights' shapes that keep the largest magnitudes by ONE threshold for all of them.
 
-    A weight is kept when |w| >= the ceil(prune_ratio * n)-th smallest of all n magnitudes (0-based, at most n - 1),
+    A weight is kept if |w| >= the ceil(prune_ratio * n)-th smallest of all n magnitudes (0-based, at most n - 1),
     so ties at the threshold are all kept and at least one weight always survives. NaN is kept: a mask would hide it.
-    Raises ConfigError for no numbers, and for complex or whole ones.
+    Raises ConfigError if there are no numbers, and for complex or integer ones.
     """
     weights = [w.detach() for w in weights]
     if not any(w.numel() for w in weights) or not all(w.is_floating_point() for w in weights):
@@ -37,19 +37,19 @@ def magnitude_masks(weights: Iterable[Tensor], prune_ratio: float) -> list[Tenso
 
 
 def _as_they_lie(weight: Tensor) -> Tensor:
-    """Its numbers in the order of memory, [n]: a view, unless they do not lie side by side."""
+    """Its numbers in memory order, [n]: a view if they are contiguous in memory."""
     return weight.as_strided((weight.numel(),), (1,)) if _is_dense(weight) else weight.flatten()
 
 
 def _laid_out(part: Tensor, weight: Tensor) -> Tensor:
-    """Numbers in the order of :func:`_as_they_lie` in the weight's shape and, where it is dense, its layout."""
+    """Numbers in the order of :func:`_as_they_lie` in the weight's shape and, if it is dense, its layout."""
     if _is_dense(weight):
         return part.as_strided(weight.shape, weight.stride(), part.storage_offset())
     return part.view(weight.shape)
 
 
 def _is_dense(weight: Tensor) -> bool:
-    """Whether its numbers fill a piece of memory, in whatever order of the dimensions (channels_last, for example)."""
+    """Whether its numbers fill a block of memory, in any order of the dimensions (channels_last, for example)."""
     expected = 1
     for stride, size in sorted(zip(weight.stride(), weight.shape, strict=True)):
         if size == 1:
@@ -63,15 +63,15 @@ def _is_dense(weight: Tensor) -> bool:
 def _magnitudes(flat: Sequence[Tensor]) -> Tensor:
     """All |w| one after another, [n]."""
     if len({part.dtype for part in flat}) != 1 or flat[0].device.type != "cpu":
-        return torch.cat(list(flat)).abs_()  # of mixed precisions cat finds the common one
-    result = flat[0].new_empty(sum(part.numel() for part in flat))  # each is written once
+        return torch.cat(list(flat)).abs_()  # cat promotes mixed precisions
+    result = flat[0].new_empty(sum(part.numel() for part in flat))  # each number is written once
     for part, place in zip(flat, result.split([part.numel() for part in flat]), strict=True):
         torch.abs(part, out=place)
     return result
 
 
 def _smallest(values: Tensor, k: int) -> Tensor:
-    """The k-th smallest of values [n], 0-based, as a scalar: one exact number, however it is found."""
+    """The k-th smallest of values [n], 0-based, as a scalar: exact on every path."""
     if values.device.type != "cpu":
         # kthvalue gives one block of threads to the whole tensor, 20 times slower at 10^8 numbers
         # (pytorch issue 75599); a sort uses them all, and neither waits for the host
@@ -82,15 +82,15 @@ def _smallest(values: Tensor, k: int) -> Tensor:
 
 
 SAMPLED = 1 << 16
-"""Numbers from which a sample of that many tells where the k-th smallest lies."""
+"""Numbers in the sample that bounds the k-th smallest; smaller arrays are searched whole."""
 
 
 def _smallest_of(array: npt.NDArray[Any], k: int) -> Any:
     """The k-th smallest number of an array, 0-based.
 
-    A sorted sample gives two bounds that the number lies between, all but certainly; what lies
-    between them is counted and searched. A third of the time of NumPy's partition of everything, to
-    which it returns where the bounds miss (or where NaN makes them useless).
+    A sorted sample gives two bounds that almost certainly enclose the number; the values between them
+    are counted and searched. This takes a third of the time of NumPy's partition of the whole array,
+    which is the fallback if the bounds miss (or if NaN makes them useless).
     """
     n = len(array)
     if n > SAMPLED:

@@ -1,16 +1,15 @@
 """What a pre-training method is: views in, a loss per image out, and hooks around an epoch.
 
-The contract. It is checked while a run trains, and by one suite of tests that runs over every method.
+The contract. It is checked during training, and by one test suite that covers every method.
 
-- ``forward`` returns the loss per image [B]; its mean over the batch is minimised. Never a mean already.
-- What changes while training is a parameter or a persistent buffer, so that a checkpoint holds it. A plain attribute
-  that changes would be forgotten by a run that goes on, and would be compiled anew each time: it is an error.
-- One row per training image is state per image (:meth:`Method.register_per_image`): several processes share it.
-- On several processes ``views.share`` says which images of the batch are here. A method whose losses depend on the
-  other images of the batch passes it on (``nt_xent`` takes it); one whose losses do not says ``batch_matters = False``.
-- The data side never sees a method: what a method asks of it (:meth:`Method.view_strength`,
-  :meth:`Method.random_operations`, :meth:`Method.sampling_weights`) is plain values, a tensor [N] among them, asked for
-  once before every epoch.
+- ``forward`` returns the loss per image [B], never a mean; its mean over the batch is minimised.
+- State that changes during training is a parameter or a persistent buffer, so that a checkpoint contains it. A plain
+  attribute that changes would be lost when a run resumes, and would be recompiled each time: it is an error.
+- State with one row per training image is per-image state (:meth:`Method.register_per_image`), shared by processes.
+- With several processes, ``views.share`` gives the images of the batch that are here. A method whose losses depend on
+  the other images of the batch passes it on (``nt_xent`` takes it); otherwise it sets ``batch_matters = False``.
+- The data side never sees a method: its requests (:meth:`Method.view_strength`, :meth:`Method.random_operations`,
+  :meth:`Method.sampling_weights`) are plain values, such as a tensor [N], queried once before every epoch.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from sdclr.methods.projector import Network, projector
 
 @dataclass(frozen=True)
 class Parts:
-    """What a method is built from."""
+    """The parts that a method is built from."""
 
     backbone: nn.Module
     """Images [B, 3, S, S] -> features [B, F]."""
@@ -39,7 +38,7 @@ class Parts:
     num_epochs: int
     seed: int
     prepare: Callable[[nn.Module], nn.Module] = lambda network: network
-    """What is done to the whole network before a method copies it."""
+    """Applied to the whole network before a method copies it."""
 
     def network(
         self, projector_layers: int, projection_dim: int, *, last_norm: bool = True
@@ -50,7 +49,7 @@ class Parts:
 
 
 class Method(nn.Module):
-    """Base of the methods. ``network`` is what is kept afterwards; everything else may be thrown away.
+    """Base of the methods. ``network`` is kept after training; everything else may be discarded.
 
     >>> import torch
     >>> from sdclr import nt_xent
@@ -68,7 +67,7 @@ class Method(nn.Module):
     config: ClassVar[type[MethodConfig]]
     """Settings, for a method from outside the package; ours are named in the METHODS table."""
     display_name: ClassVar[str]
-    """How tables write it; likewise."""
+    """Its name in tables; likewise."""
     batch_matters: ClassVar[bool] = True
     """Whether an image's loss depends on the other images of the batch."""
 
@@ -96,43 +95,43 @@ class Method(nn.Module):
         """Called after the last step of every epoch (0-based), before it is logged and saved."""
 
     def view_strength(self) -> Tensor | None:
-        """[N] at least 0: what multiplies the colour jitter of each training image; None: 1 for all.
+        """[N] at least 0: factor on the colour jitter of each training image; None: 1 for all.
 
-        Asked for before an epoch, again when a run resumes inside it: only the epoch hooks may change it.
+        Queried before an epoch, and again if a run resumes inside it: only the epoch hooks may change it.
         """
         return None
 
     def random_operations(self) -> RandomOperations | None:
-        """Operations of RandAugment on the finished views, image by image; None: none.
+        """Operations of RandAugment on the finished views, image by image; None: no operations.
 
-        Asked for before an epoch, as :meth:`view_strength`.
+        Queried before an epoch, like :meth:`view_strength`.
         """
         return None
 
     def sampling_weights(self) -> Tensor | None:
-        """[N] at least 0: how often each training image is drawn, relative to the others; None: each one once an epoch.
+        """[N] at least 0: how often each training image is drawn, relative to the others; None: each once per epoch.
 
-        Asked for before an epoch, as :meth:`view_strength`. An image may then come twice in a
-        batch, with other views each time.
+        Queried before an epoch, like :meth:`view_strength`. An image may then occur twice in a
+        batch, with different views each time.
         """
         return None
 
     def measurements(self) -> dict[str, Tensor]:
-        """Scalars worth a line in the epoch's log; tensors stay on their device."""
+        """Scalars for the epoch's log; tensors stay on their device."""
         return {}
 
     def facts(self) -> dict[str, Any]:
-        """What it has made of its settings, for the run folder; given to ``config.as_resolved`` when a run goes on."""
+        """How it has resolved its settings, for the run folder; passed to ``config.as_resolved`` when a run resumes."""
         return {}
 
     def describe(self, config: Any) -> list[str]:
-        """Lines for the person who starts a run with these settings."""
+        """Lines for the user who starts a run with these settings."""
         return []
 
     def register_per_image(self, name: str, state: Tensor) -> None:
         """A buffer [N, ...] with a row for every training image, saved in checkpoints.
 
-        ``forward`` may write the rows ``views.index``; on several processes all get the others' rows after the step.
+        ``forward`` may write the rows ``views.index``; several processes exchange their rows after the step.
         """
         if not (state.is_floating_point() or state.dtype.is_signed) or state.ndim == 0:
             raise ConfigError(

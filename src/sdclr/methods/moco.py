@@ -1,6 +1,6 @@
-"""MoCo v2 (Chen, Fan, Girshick, He, 2020): keys of a slowly following copy, a queue of negatives.
+"""MoCo v2 (Chen, Fan, Girshick, He, 2020): keys from a momentum copy, a queue of negatives.
 
-B images of this process's share of a batch, D projection dim, K keys in the queue.
+B images of this process's shard of a batch, D projection dim, K keys in the queue.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from sdclr.processes.exchange import gather_rows
 
 
 class MoCo(ContrastiveMethod):
-    """Queries of view a by ``network``, keys of view b by its momentum copy.
+    """Queries of view a from ``network``, keys of view b from its momentum copy.
 
     The loss of an image is -log of the softmax probability of its own key among it and the K keys
-    of the queue, the latest keys of earlier batches. The queue begins as random directions, holds
-    the keys of all processes, and is in checkpoints, as the copy is. In eval mode neither moves.
+    of the queue, the latest keys of earlier batches. The queue starts with random directions, contains
+    the keys of all processes, and is saved in checkpoints, like the copy. In eval mode neither changes.
     """
 
     queue: Tensor
@@ -67,7 +67,8 @@ class MoCo(ContrastiveMethod):
             query, key = (F.normalize(z.to(self.queue.dtype), dim=1) for z in (z_a, z_b))
             key = key.detach()
             own = (query * key).sum(dim=1, keepdim=True)  # [B, 1]
-            others = query @ self.queue.T.clone()  # [B, K]; the queue moves on before the backward
+            # a clone, since the queue changes before the backward pass
+            others = query @ self.queue.T.clone()  # [B, K]
             logits = torch.cat([own, others], dim=1) / self.temperature
             losses = logits.logsumexp(dim=1) - logits[:, 0]
         if self.training:
@@ -76,7 +77,7 @@ class MoCo(ContrastiveMethod):
 
     @torch.no_grad()
     def _enqueue(self, keys: Tensor) -> None:
-        """Replace the oldest keys by those of the whole batch."""
+        """Replace the oldest keys with those of the whole batch."""
         size = len(self.queue)
         keys = keys[-size:]
         place = (self.oldest + torch.arange(len(keys), device=keys.device)) % size

@@ -1,4 +1,4 @@
-"""What a module holds beside parameters, buffers and sub-modules, and how a twin follows it: attributes and hooks."""
+"""A module's attributes and hooks besides parameters, buffers and sub-modules, and how a twin follows them."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _HOOKS = (
 
 
 def followed_attributes(module: nn.Module) -> dict[str, Any]:
-    """Attributes, other than parameters, buffers and sub-modules, that decide what a forward pass computes.
+    """Attributes, other than parameters, buffers and sub-modules, that affect what a forward pass computes.
 
-    Whether it trains is its own affair, and so are results that a forward pass has left behind.
+    The training mode is not followed, nor are results that a forward pass has stored.
     """
     held = {key: value for key, value in vars(module).items() if key not in HELD_BY_TORCH}
     return {key: value for key, value in held.items() if _is_followed(value)}
@@ -41,9 +41,9 @@ def _is_followed(value: object, within: frozenset[int] = frozenset()) -> bool:
     if isinstance(value, Tensor):
         return value.grad_fn is None
     if isinstance(value, _CONTAINERS):
-        if id(value) in within:  # it holds itself, and no copy of it could be compared
+        if id(value) in within:  # it contains itself, and a copy of it could not be compared
             return False
-        # of a partial of a module the twin has one of its own
+        # for a partial of a module, the twin has its own
         return all(_is_followed(one, within | {id(value)}) for one in _held(value))
     return isinstance(
         value, int | float | complex | str | bytes | NoneType | torch.dtype
@@ -53,22 +53,22 @@ def _is_followed(value: object, within: frozenset[int] = frozenset()) -> bool:
 def calls_the_original(value: object, parts: frozenset[int]) -> bool:
     """Whether a copy of ``value`` would still use one of ``parts``, the ids of a network's modules and parameters.
 
-    A copy of a function is the function itself, with what it has closed over; a copy of anything else that is looked
-    into here has copies of the parts.
+    A copy of a function is the function itself, with its closure; a copy of anything else inspected here has copies of
+    the parts.
     """
-    if not isinstance(value, _CONTAINERS) and not callable(value):  # numbers and texts, mostly
+    if not isinstance(value, _CONTAINERS) and not callable(value):  # mostly numbers and texts
         return False
     return any(_refers(one, parts, set()) for one in _closed_over(value, set()))
 
 
 def holds_one(value: object, parts: frozenset[int]) -> bool:
-    """Whether a container holds one of ``parts``, the ids of a network's parameters."""
+    """Whether a container contains one of ``parts``, the ids of a network's parameters."""
     return isinstance(value, _CONTAINERS) and _refers(value, parts, set())
 
 
 def _closed_over(value: object, seen: set[int]) -> Iterator[object]:
-    """What the functions in ``value`` have closed over, and their defaults."""
-    if id(value) in seen:  # a list may hold itself
+    """The closures of the functions in ``value``, and their defaults."""
+    if id(value) in seen:  # a list may contain itself
         return
     seen.add(id(value))
     if isinstance(value, FunctionType):
@@ -90,7 +90,7 @@ def _refers(value: object, parts: frozenset[int], seen: set[int]) -> bool:
 
 
 def _held(value: object) -> Iterable[object]:
-    """What a container or a partial holds."""
+    """The content of a container or a partial."""
     if isinstance(value, functools.partial):
         return value.func, *value.args, *value.keywords.values()
     if isinstance(value, Mapping):
@@ -98,7 +98,7 @@ def _held(value: object) -> Iterable[object]:
     if isinstance(value, list | tuple | set | frozenset):
         return value
     if callable(value) and not isinstance(value, nn.Module | type | FunctionType):
-        return getattr(value, "__dict__", {}).values()  # an object that is called
+        return getattr(value, "__dict__", {}).values()  # a callable object
     return ()
 
 
@@ -128,7 +128,7 @@ def is_same(own: object, value: object) -> bool:
 
 
 def as_own(value: Any) -> Any:
-    """The value for the twin: containers anew, what they hold and tensors the very same."""
+    """The value for the twin: new containers with the same content; tensors are shared."""
     if isinstance(value, list | tuple | set | frozenset) and type(value) in (
         list,
         tuple,
@@ -142,18 +142,17 @@ def as_own(value: Any) -> Any:
 
 
 def hooks_of(module: nn.Module) -> dict[str, dict[int, Any]]:
-    """Its hooks around the forward pass, by kind and number."""
+    """The module's forward hooks, by kind and number."""
     return {kind: vars(module)[kind] for kind in _HOOKS}
 
 
 def follow_hooks(
     hooks: dict[int, Any], own: dict[int, Any], kept: frozenset[int], twins: Mapping[int, Any]
 ) -> bool:
-    """Make the twin's hooks those of the network, by their numbers; whether that changed anything.
+    """Make the twin's hooks those of the network, by their numbers; return whether that changed anything.
 
-    ``kept``: hooks that are the twin's alone. ``twins``: what takes the place of the network's modules, parameters and
-    buffers, by their ids, in a method, a partial or another object that is called. ConfigError for an object that
-    cannot be copied.
+    ``kept``: hooks that belong only to the twin. ``twins``: id -> replacement of the network's modules, parameters and
+    buffers in a method, a partial or another callable object. Raises ConfigError for an object that cannot be copied.
     """
     gone = [number for number in own if number not in hooks and number not in kept]
     new = {number: hook for number, hook in hooks.items() if number not in own}
@@ -164,10 +163,10 @@ def follow_hooks(
 
 
 def _of_twin(hook: Any, twins: Mapping[int, Any]) -> Any:
-    """A copy, as a twin that is built now would have one."""
+    """A copy like that of a twin built now."""
     try:
         return copy.deepcopy(hook, dict(twins))
-    except Exception as error:  # whatever it holds refuses: a lock, a result of a forward pass
+    except Exception as error:  # part of it cannot be copied: a lock, a result of a forward pass
         raise ConfigError(
             f"a forward hook of the network ({type(hook).__name__}) cannot be copied for its competitor: {error}. Make "
             "it a function, or a method of its module."

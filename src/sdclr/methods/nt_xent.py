@@ -17,16 +17,16 @@ from sdclr.methods.tiled_nt_xent import tiled_anchor_losses
 from sdclr.safe_text import shown
 
 TILED_ABOVE = 512
-"""Images in a batch above which the similarity matrix is made in tiles: faster there, in less memory.
+"""Images in a batch above which the similarity matrix is computed in tiles, which is then faster and takes less memory.
 
-A function of the shape alone, so that the same batch gives the same bits everywhere. On a CPU tiles are faster from
-256 images on; up to 512, the batch of the paper's recipes, the form stays as it was, since a run's last digits would
-move for a thousandth of its time.
+The choice depends only on the shape, so that the same batch gives the same bits everywhere. On a CPU tiles are faster
+from 256 images on; up to 512, the batch of the paper's recipes, the whole matrix is kept, since changing a run's last
+digits is not worth a thousandth of its time.
 """
 
 
 SMALLEST_TEMPERATURE, LARGEST_TEMPERATURE = 1e-30, 1e30
-"""Beyond these, logits are no numbers of fp32."""
+"""Beyond these, logits are not representable in fp32."""
 
 
 def nt_xent(
@@ -35,17 +35,18 @@ def nt_xent(
     """NT-Xent, SimCLR Eq. 1. Returns the loss per image [B]; its mean is the batch loss.
 
     ``z_a``, ``z_b``: projections [B, D] of two views, not normalised; row i of one is the positive of row i of the
-    other, and the negatives of an anchor are the other 2B - 2 projections. An image's loss is the mean of its two
-    anchors'. Computed as log-sum-exp on logits in fp32 (fp64 for fp64 input) with autocast off: by plain exponentials
+    other, and the negatives of an anchor are the other 2B - 2 projections. An image's loss is the mean over its two
+    anchors. Computed as log-sum-exp on logits in fp32 (fp64 for fp64 input) with autocast off: with plain exponentials
     the gradient becomes nan below a temperature of 0.011, and bf16 logits are off by 17-100 % for close views. Above
-    TILED_ABOVE images the matrix of logits is never whole, unless the gradient is differentiated again.
+    TILED_ABOVE images the matrix of logits is never formed as a whole, unless the gradient is differentiated again.
 
-    ``share``: on several processes, where these B images stand in the batch of all; the anchors are these, the
-    candidates everyone's. Every process must call it. A gradient is then that of the sum of all processes' losses: the
-    mean over processes of the gradients of (processes / images of all) x (sum of own losses) is the whole batch's.
+    ``share``: with several processes, the position of these B images in the whole batch; the anchors are these images,
+    the candidates those of all processes. Every process must call it. The gradient is then that of the sum of all
+    processes' losses: the mean over processes of the gradients of (processes / images of all) x (sum of own losses) is
+    the whole batch's.
 
-    ``temperature``: above 0; a number, or a tensor with one element, which gets a gradient where it wants one. Raises
-    ConfigError for another temperature and for projections of other shapes.
+    ``temperature``: above 0; a number, or a tensor with one element, which gets a gradient if it requires one. Raises
+    ConfigError for any other temperature and for projections of other shapes.
 
     >>> z = torch.eye(4)
     >>> nt_xent(z, z, temperature=0.1).shape  # per image; its mean is the batch's loss
@@ -63,7 +64,7 @@ def anchor_losses(
 ) -> Tensor:
     """-log p of every anchor [2, B], p the softmax probability of its positive; :func:`nt_xent` is their mean.
 
-    The same arguments and errors. For losses that weigh anchors by what they are.
+    The same arguments and errors. For losses that weight anchors individually.
     """
     z, temperature = _normalised(z_a, z_b), checked_temperature(temperature)
     if share is not None or len(z_a) > TILED_ABOVE:
@@ -95,7 +96,7 @@ def _whole(z: Tensor, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
         batch = len(z) // 2
         positive = logits[
             :batch, batch:
-        ].diagonal()  # from the same matrix: the loss can never round below zero
+        ].diagonal()  # from the same matrix, so that the loss never rounds below zero
         return log_partition.view(2, batch), positive
 
 
@@ -117,7 +118,7 @@ def _require_projections(z_a: Tensor, z_b: Tensor) -> None:
 
 
 def checked_temperature(temperature: float | Tensor) -> float | Tensor:
-    """A positive number as it is, a tensor with one element as a scalar; ConfigError for anything else."""
+    """A positive number unchanged, a tensor with one element as a scalar; raises ConfigError for anything else."""
     if not isinstance(temperature, Tensor):
         is_number = isinstance(temperature, Real) and not isinstance(temperature, bool)
         if not (is_number and SMALLEST_TEMPERATURE <= temperature <= LARGEST_TEMPERATURE):
@@ -135,7 +136,7 @@ def checked_temperature(temperature: float | Tensor) -> float | Tensor:
     in_range = (scalar >= SMALLEST_TEMPERATURE) & (scalar <= LARGEST_TEMPERATURE)
     positive = (scalar > 0) & in_range & scalar.isfinite()  # half precision has no such limits
     if scalar.is_cuda or torch.compiler.is_compiling():
-        torch._assert_async(positive, message)  # the device says so; the host does not wait for it
+        torch._assert_async(positive, message)  # checked on the device; the host does not wait
     elif not positive:
         raise ConfigError(f"{message}, got {float(scalar)}. The paper's is 0.2.")
     return scalar

@@ -1,4 +1,4 @@
-"""The projection head g: h [B, F] -> z [B, D], and the network g∘f that both methods train."""
+"""The projection head g: h [B, F] -> z [B, D], and the network g∘f that the methods train."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def projector(
     """The reference's head with 2 layers (its SimCLR) or 3 (its SDCLR): every layer ends in an affine batch norm.
 
     Hidden layers keep the feature size; only the first linear map has a bias. Without
-    ``last_norm`` the last layer is a linear map alone.
+    ``last_norm`` the last layer is only a linear map.
     """
     if num_layers not in (2, 3):
         raise ConfigError(f"method.projector_layers must be 2 or 3, got {num_layers}.")

@@ -1,4 +1,4 @@
-"""Which weights of a network can be pruned, and how much of it they are."""
+"""Which weights of a network can be pruned, and their share of it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from sdclr.methods.tied_twin import tensors
 from sdclr.safe_text import shown
 
 Layers = Literal["conv", "conv+linear"]
-"""Kinds of layers that are pruned."""
+"""Kinds of layers to prune."""
 
 
 Prunable = Literal["auto"] | Layers | Callable[[str, nn.Module], bool]
 
 
 MOSTLY_CONVOLUTIONS = 0.5
-"""Share of a network's weights that convolutions must hold for ``auto`` to prune these alone."""
+"""Share of a network's weights that must be in convolutions for ``auto`` to prune only these."""
 
 
 _CONVOLUTIONS = (
@@ -40,11 +40,11 @@ _CONVOLUTIONS = (
 
 
 _NAMES = ("weight", "in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
-"""Of the parameters that are pruned; attention packs three of them, unless keys have another size than queries."""
+"""Names of the parameters that are pruned; attention packs three of them, unless keys and queries differ in size."""
 
 
 def resolve_prunable(network: nn.Module, spared: Iterable[str] = ()) -> Layers:
-    """``auto``: convolutions alone where they hold at least half of the network's weights, else linear layers too."""
+    """Resolve ``auto``: only convolutions if they have at least half of the network's weights, else linear layers."""
     spared = tuple(spared)
     held = sum(
         module.weight.numel()
@@ -63,20 +63,20 @@ def _num_weights(network: nn.Module, spared: tuple[str, ...]) -> int:
 def prunable_share(
     network: nn.Module, targets: list[tuple[str, str]], spared: tuple[str, ...]
 ) -> float:
-    """Of all the weights that are not spared, those of ``targets``."""
+    """The share of ``targets`` in all weights that are not spared."""
     prunable = sum(getattr(network.get_submodule(name), key).numel() for name, key in targets)
     return prunable / _num_weights(network, spared)
 
 
 @torch.no_grad()
 def rescaled_layers(network: nn.Module, targets: list[tuple[str, str]]) -> list[str]:
-    """Convolutions with a forward of their own whose output does not grow with their weight."""
+    """Convolutions with a custom forward whose output does not scale with their weight."""
     found = []
     for name, _ in targets:
         layer = network.get_submodule(name)
         plain = next((kind for kind in _CONVOLUTIONS if isinstance(layer, kind)), None)
         if plain is not None and type(layer).forward is not plain.forward:
-            with contextlib.suppress(Exception):  # a forward that wants other arguments: not known
+            with contextlib.suppress(Exception):  # unknown for a forward with other arguments
                 if not _grows_with_its_weight(layer):
                     found.append(name)
     return found
@@ -101,10 +101,10 @@ def _grows_with_its_weight(layer: Any) -> bool:
 
 
 def checked_spared(network: nn.Module, spared: Iterable[str] | str) -> tuple[str, ...]:
-    """The names as a tuple. ConfigError for one that no submodule has."""
+    """The names as a tuple. Raises ConfigError for one that no submodule has."""
     names = (spared,) if isinstance(spared, str) else tuple(spared)
     first_name = {id(module): name for name, module in network.named_modules()}
-    # a module that is in several places is known by its first name
+    # a module in several places is identified by its first name
     known = {
         name: first_name[id(module)]
         for name, module in network.named_modules(remove_duplicate=False)
@@ -132,7 +132,7 @@ def prunable_weights(
             f"{shown(repr(prunable), 60)}."
         )
     users: dict[int, list[str]] = {}
-    # a layer that is in several places is one user, and one in the twin
+    # a layer in several places counts as one user, as it is one layer in the twin
     for (
         name,
         module,
@@ -168,7 +168,7 @@ def _weights_of(name: str, module: nn.Module, prunable: Prunable) -> list[str]:
 
 
 def held_elsewhere(network: nn.Module, targets: Iterable[tuple[str, str]]) -> list[str]:
-    """Attributes, lists for example, that hold weights of ``targets`` beside the layers these belong to."""
+    """Attributes, such as lists, that contain weights of ``targets`` besides the layers these belong to."""
     pruned = frozenset(id(getattr(network.get_submodule(name), key)) for name, key in targets)
     return [
         f"{name or 'the network'}.{key}"
@@ -184,7 +184,7 @@ def left_whole(
     targets: Iterable[tuple[str, str]],
     spared: tuple[str, ...],
 ) -> list[str]:
-    """Layers that a function chooses and of which nothing is pruned: they call their matrices something else."""
+    """Layers that a function chooses but of which nothing is pruned, because their matrices have other names."""
     taken = {name for name, _ in targets}
     return [
         name
@@ -198,7 +198,7 @@ def left_whole(
 
 
 def _require_stored(name: str, module: nn.Module, key: str) -> None:
-    """ConfigError unless the weight that the layer uses is the parameter of that name."""
+    """Raise ConfigError unless the weight that the layer uses is the parameter of that name."""
     weight = module._parameters.get(key)
     if isinstance(weight, UninitializedParameter):
         raise ConfigError(

@@ -17,15 +17,15 @@ from sdclr.methods.nt_xent import checked_temperature, nt_xent
 from sdclr.methods.self_competitor import SMALL_SHARE, SelfCompetitor
 
 LOW_SHARE = 0.5
-"""Share of prunable weights below which a run says at its start how few they are."""
+"""Share of prunable weights below which a run warns at its start."""
 
 
 class SDCLR(ContrastiveMethod):
     """Contrast a network with its own pruned self.
 
-    Images the pruned self has forgotten, mostly rare ones, agree least and so weigh most. ``network`` maps images
-    [B, 3, S, S] to projections [B, D]; further keywords are :class:`SelfCompetitor`'s. One joint forward and backward
-    gives the gradients that the reference collects in three forwards and two backwards.
+    Images that the pruned self has forgotten, mostly rare ones, agree least and so weigh most. ``network`` maps images
+    [B, 3, S, S] to projections [B, D]; further keywords are those of :class:`SelfCompetitor`. One joint forward and
+    backward pass gives the gradients that the reference accumulates in three forward and two backward passes.
 
     >>> import torch
     >>> from sdclr import Views
@@ -45,7 +45,7 @@ class SDCLR(ContrastiveMethod):
         stale: bool = False,
         **competitor: Any,
     ) -> None:
-        """``stale``: the rival is a pruned copy from the epoch's beginning, without gradient; a control."""
+        """``stale``: the competitor is a pruned copy from the start of the epoch, without gradient; a control."""
         super().__init__()
         norms, dropout = competitor.get("norms", "own"), competitor.get("dropout", 0.0)
         if stale and (problem := stale_problem(norms, dropout)):
@@ -65,7 +65,7 @@ class SDCLR(ContrastiveMethod):
         )
 
     def on_epoch_start(self, epoch: int) -> None:
-        self.competitor.refresh_masks(draw=epoch)  # the rival is always the latest self
+        self.competitor.refresh_masks(draw=epoch)  # the competitor is always the latest self
         if self.stale_copy is not None:
             self.stale_copy.become(self.network)
             self.stale_copy.mask(self.competitor.masks())
@@ -90,9 +90,9 @@ class SDCLR(ContrastiveMethod):
         }
 
     def describe(self, config: SDCLRConfig) -> list[str]:
-        """What the competitor is pruned of, in relation to the whole backbone."""
+        """What the competitor prunes, relative to the whole backbone."""
         share = self.competitor.prunable_share
-        if SMALL_SHARE <= share < LOW_SHARE:  # far below one half the competitor has said so itself
+        if SMALL_SHARE <= share < LOW_SHARE:  # for smaller shares, the competitor itself has warned
             warnings.warn(
                 f"only {share:.1%} of the backbone's weights can be pruned, and the competitor differs little from "
                 "the network itself. method.prunable=auto prunes linear layers, too, where they hold most weights.",

@@ -1,8 +1,8 @@
 """The self-competitor: a tied twin of any network, with its smallest weights masked (SDCLR, Jiang et al. 2021).
 
 The twin is a real module whose parameters ARE the network's. Prunable weights are read through a mask, norm layers
-that keep statistics are the twin's own, and the network itself is never touched: its state_dict stays that of the
-plain backbone. Plain modules and numbers in; this file trains nothing and knows no loss.
+that keep statistics are the twin's own, and the network itself is never modified: its state_dict stays that of the
+plain backbone. Plain modules and numbers in; this file trains nothing and is independent of the loss.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from sdclr.methods.weight_mask import MaskedWeight
 from sdclr.safe_text import first_of, shown
 
 SMALL_SHARE = 0.25
-"""Share of prunable weights below which a competitor is hardly another network."""
+"""Share of prunable weights below which a competitor hardly differs from the network."""
 
 
 class SelfCompetitor(nn.Module):
@@ -61,24 +61,24 @@ class SelfCompetitor(nn.Module):
 
     ``network``: any nn.Module. ``prune_ratio``: share of the prunable weights removed, in [0, 1).
     ``norms``: ``own`` gives the twin its own batch norms (affine and statistics), ``own_all`` also its own layer and
-    group norms, ``shared`` uses the network's very own layers for both branches.
+    group norms, ``shared`` uses the network's own layers for both branches.
     ``prunable``: ``conv`` (the paper's: every convolution), ``conv+linear`` (for transformers), ``auto`` (``conv``
-    where convolutions hold at least half of the network's weights, else ``conv+linear``), or a function
+    if convolutions have at least half of the network's weights, otherwise ``conv+linear``), or a function
     (name, module) -> bool; ``spared`` names submodules that are never pruned, such as the projector.
     ``random_share``: share of the prunable weights removed at random instead of by magnitude, at most prune_ratio;
-    drawn anew at every refresh from ``seed`` and the number of the draw. ``dropout``: share of the outputs of each
-    prunable layer that this branch drops while it trains, drawn from torch's default generator.
+    redrawn at every refresh from ``seed`` and the number of the draw. ``dropout``: share of the outputs of each
+    prunable layer that this branch drops during training, drawn from torch's default generator.
 
     Train it together with the network: one optimiser over the parameters of both (duplicates count once), one loss,
-    one backward. Call :meth:`refresh_masks` at the start of every epoch. Its state_dict holds only what is its own:
-    norms and masks. It cannot be pickled; save its state_dict.
+    one backward. Call :meth:`refresh_masks` at the start of every epoch. Its state_dict contains only its own norms
+    and masks. It cannot be pickled; save its state_dict.
 
     The network may change afterwards only in ways that the twin can follow. Each refresh compares the two: replaced
-    tensors and changed plain attributes (a dropout's ``p``, a norm's ``momentum``) are taken over, new parameters with
-    a warning, since an optimizer built before does not know them. A layer of another type, a new or a missing layer
+    tensors and changed plain attributes (a dropout's ``p``, a norm's ``momentum``) are adopted, new parameters with
+    a warning, since an existing optimizer does not contain them. A layer of another type, a new or a missing layer
     and a new kind of parameter are a ConfigError.
-    Raises ConfigError when nothing is prunable, a prunable weight is computed from other parameters (parametrised,
-    spectral_norm, torch.nn.utils.prune) or used by two modules, or a part of the network cannot be copied. Warns when
+    Raises ConfigError if nothing is prunable, if a prunable weight is computed from other parameters (parametrised,
+    spectral_norm, torch.nn.utils.prune) or used by two modules, or if a part of the network cannot be copied. Warns if
     less than a quarter of the network's weights are prunable.
 
     >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU())
@@ -93,10 +93,10 @@ class SelfCompetitor(nn.Module):
     """Share of the prunable weights whose mask changed at the last refresh."""
 
     prunable_share: float
-    """Share of ALL the network's weights that are prunable, spared submodules not counted."""
+    """Share of ALL the network's weights that is prunable, not counting spared submodules."""
 
     prunable: Layers | Callable[[str, nn.Module], bool]
-    """What is pruned; what ``auto`` was resolved to."""
+    """What is pruned; ``auto`` is resolved."""
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class SelfCompetitor(nn.Module):
         if prunable == "auto":
             prunable = resolve_prunable(network, spared)
         self.prunable = prunable
-        # before copying: fails early
+        # before copying, to fail early
         targets = list(prunable_weights(network, prunable, spared))
         _require_no_own_norms(network, targets, norms)
         self.prunable_share = prunable_share(network, targets, spared)
@@ -129,7 +129,7 @@ class SelfCompetitor(nn.Module):
         if bound := bound_hooks(network, layers(network)):
             warnings.warn(bound, stacklevel=2)
         self._norms, self._draw = norms, -1
-        self._network = (network,)  # in a tuple: the network is no part of this module
+        self._network = (network,)  # a tuple is not registered as a sub-module
         self.twin = tied_twin(network, norms)
         self._masked = [MaskedWeight(self.twin, module, name) for module, name in targets]
         self._own_hooks: frozenset[int] = frozenset()
@@ -153,17 +153,17 @@ class SelfCompetitor(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SelfCompetitor:
         super()._apply(fn, recurse)
-        self._restore_ties()  # .to() moves parameters where they are, but makes every buffer anew
+        self._restore_ties()  # .to() moves parameters in place, but replaces every buffer
         return self
 
     @torch.no_grad()
     def refresh_masks(self, draw: int | None = None) -> None:
-        """Prune the CURRENT weights anew, always starting from all of them.
+        """Prune the CURRENT weights again, always starting from all of them.
 
-        ``draw``: the number of the random draw, such as the epoch, so that a run that goes on draws as one that was
-        not interrupted; None: one more than in the last call without a number, 0 in a new competitor.
+        ``draw``: the number of the random draw, such as the epoch, so that a resumed run draws the same as an
+        uninterrupted one; None: one more than in the last call without a number, 0 in a new competitor.
 
-        Raises ConfigError when the network has become another one than the competitor was built for.
+        Raises ConfigError if the network is no longer the one that the competitor was built for.
         """
         if draw is None:
             draw = self._draw = self._draw + 1
@@ -191,31 +191,31 @@ class SelfCompetitor(nn.Module):
         self.mask_churn.copy_(changed / num_weights)
 
     def masks(self) -> dict[str, Tensor]:
-        """The current masks by the name of the masked parameter in the network; True is kept."""
+        """Name of the masked parameter in the network -> its current mask; True is kept."""
         return {weight.name: weight.mask for weight in self._masked}
 
     def sparsity(self) -> Tensor:
-        """The share of prunable weights that are masked right now, a scalar on the masks' device."""
+        """The share of prunable weights that are currently masked, a scalar on the masks' device."""
         masks = [weight.mask for weight in self._masked]
         kept = torch.stack([m.sum() for m in masks]).sum()
         return 1 - kept / sum(m.numel() for m in masks)
 
     def _survives_chance(self, mask: Tensor, num_weights: int, key: int) -> Tensor:
-        """Where a weight is not hit by the random share: a position is hit with n_random / (n - n_magnitude)."""
+        """Where the random share keeps a weight: each is removed with probability n_random / (n - n_magnitude)."""
         removed = math.ceil((self.prune_ratio - self.random_share) * num_weights)
         probability = self.random_share * num_weights / max(num_weights - removed, 1)
         positions = torch.arange(mask.numel(), device=mask.device)
         return uniforms(key, positions, 1).view(mask.shape) >= probability
 
     def _pairs(self) -> Iterator[tuple[str, nn.Module, nn.Module]]:
-        """(name, the network's layer, the twin's) of all layers that are two modules."""
+        """(name, the network's layer, the twin's) for all layers that are two separate modules."""
         twins = dict(layers(self.twin))
         for name, module in layers(self._network[0]):
             if module is not twins[name]:
                 yield name, module, twins[name]
 
     def _ties(self) -> Iterator[Tie]:
-        """Every tensor that both branches are to share."""
+        """Every tensor that both branches should share."""
         for _, module, twin in self._pairs():
             if not is_own(module, self._norms):
                 yield from (Tie(slot, twin, key) for slot, key, _ in tensors(module))
@@ -229,7 +229,7 @@ class SelfCompetitor(nn.Module):
             )
 
     def _require_same_types(self) -> None:
-        """ConfigError where one branch was converted or moved, and the other's own norms were left behind."""
+        """Raise ConfigError if one branch was converted or moved without the other's own norms."""
         for name, module, twin in self._pairs():
             if not is_own(module, self._norms):
                 continue
@@ -250,10 +250,11 @@ class SelfCompetitor(nn.Module):
             tie.restore()
         for weight in self._masked if broken else ():
             weight.fit_mask()
-        return parameters  # buffers are replaced by a .to() of the network: nothing to tell anyone
+        # .to() of the network also replaces buffers, which needs no warning
+        return parameters
 
     def _follow_attributes(self) -> None:
-        """Take over what a module holds beside parameters, such as the p of a dropout, and its forward hooks."""
+        """Copy a module's attributes other than parameters, such as the p of a dropout, and its forward hooks."""
         network = self._network[0]
         every = (*network.modules(), *network.parameters(), *network.buffers())
         twins = {id(shared): shared for shared in every}
@@ -282,7 +283,7 @@ class SelfCompetitor(nn.Module):
 
 
 class _Dropout:
-    """A forward hook that drops a share of a layer's outputs while the layer trains."""
+    """A forward hook that drops a share of a layer's outputs in training mode."""
 
     def __init__(self, share: float) -> None:
         self.share = share
@@ -294,7 +295,7 @@ class _Dropout:
 
 
 def _check_shares(prune_ratio: float, random_share: float, dropout: float) -> None:
-    """ConfigError for a share out of its range, and for what is no number."""
+    """Raise ConfigError for a share that is out of range or not a number."""
     shares = {"prune_ratio": prune_ratio, "random_share": random_share, "dropout": dropout}
     for name, share in shares.items():
         if isinstance(share, bool) or not isinstance(share, Real):
@@ -315,7 +316,7 @@ def _check_shares(prune_ratio: float, random_share: float, dropout: float) -> No
 def _require_no_own_norms(
     network: nn.Module, targets: Iterable[tuple[str, str]], norms: Norms
 ) -> None:
-    """ConfigError for a layer to prune that both branches have one of their own of."""
+    """Raise ConfigError for a layer to prune of which each branch has its own."""
     for name, _ in targets:
         if is_own(network.get_submodule(name), norms):
             raise ConfigError(
@@ -332,7 +333,7 @@ def _doubts(
     prunable_share: float,
     prune_ratio: float,
 ) -> list[str]:
-    """Why the competitor may be damaged less than ``prune_ratio`` says."""
+    """Why the competitor may be damaged less than ``prune_ratio`` suggests."""
     found = []
     if prunable_share < SMALL_SHARE:
         words = (
@@ -367,7 +368,7 @@ def _drop_tied_keys(module: Any, state: dict[str, Any], prefix: str, _: Any) -> 
 
 
 def _add_tied_keys(module: Any, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    # loading must find every key; the tied ones are loaded as what they already are
+    # loading must find every key; the tied ones are loaded with their current values
     current = dict(module.named_parameters(remove_duplicate=False)) | dict(
         module.named_buffers(remove_duplicate=False)
     )
@@ -376,4 +377,4 @@ def _add_tied_keys(module: Any, state: dict[str, Any], prefix: str, *_: Any) -> 
 
 
 def _tie_again(module: Any, _: Any) -> None:
-    module._restore_ties()  # assign=True puts new tensors in place of the shared ones
+    module._restore_ties()  # assign=True replaces the shared tensors with new ones

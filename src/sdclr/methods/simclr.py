@@ -1,4 +1,4 @@
-"""SimCLR (Chen et al., ICML 2020): the baseline, one network that sees both views."""
+"""SimCLR (Chen et al., ICML 2020): the baseline, one network for both views."""
 
 from __future__ import annotations
 

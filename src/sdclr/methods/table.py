@@ -1,4 +1,4 @@
-"""METHODS: everything the rest of the program needs to know of a method, by the name it has in settings.
+"""METHODS: everything the rest of the program needs to know about a method, by its name in settings.
 
 A row is light: help, lists and reports import no torch. Adding a method to the package is one file and one row.
 """
@@ -34,7 +34,7 @@ class MethodRow(NamedTuple):
 
     name: str
     display_name: str
-    """As tables and papers write it."""
+    """Its name in tables and papers."""
     summary: str
     """One line for lists: what it does, who published it."""
     config: type[MethodConfig]
@@ -132,15 +132,15 @@ METHODS: Table[MethodRow] = Table(
 """Name -> row."""
 
 SECTION = OneOf("method", METHODS, ForeignMethodConfig)
-"""What a settings field is annotated with that holds one method's settings."""
+"""The annotation of a settings field that contains one method's settings."""
 
 
 def register_method(method: type[Any]) -> str:
-    """Add a method of your own to :data:`METHODS`; returns its name.
+    """Add a method of your own to :data:`METHODS`; return its name.
 
     ``method``: a subclass of :class:`~sdclr.methods.Method` with two class attributes: ``config``, its settings
     (a subclass of :class:`MethodConfig` whose ``name`` has a Literal type and a default), and ``display_name``. Raises
-    ConfigError where one is missing, and for a name that is taken. See docs/extending.md.
+    ConfigError if one is missing, and for a name that is taken. See docs/extending.md.
 
     >>> from typing import Literal
     >>> from sdclr.methods.simclr import SimCLR
@@ -166,16 +166,16 @@ def register_method(method: type[Any]) -> str:
 
 
 def display_name(name: str, recorded: object = None) -> str:
-    """How tables write a method; of one that is not in the table, what its run has ``recorded``, or its name."""
+    """A method's name in tables; for one that is not in METHODS, the name its run has ``recorded``, or its own."""
     if name in METHODS:
         return METHODS[name].display_name
     return recorded if isinstance(recorded, str) else name
 
 
 def method_title(settings: Mapping[str, Any], recorded: object = None) -> str:
-    """How tables write the method of flattened settings, with what it lies around.
+    """The name in tables of the method of flattened settings, including the methods it wraps.
 
-    ``recorded``: what its run has written, for a method that is not in the table.
+    ``recorded``: the title that its run has recorded, for a method that is not in METHODS.
 
     >>> method_title({"method.name": "gh", "method.base.name": "sdclr"})
     'GH on SDCLR'
@@ -190,9 +190,9 @@ def method_title(settings: Mapping[str, Any], recorded: object = None) -> str:
 
 
 def competitor_settings(settings: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The settings of the method, or of the one it lies around, that has a competitor; None where none has.
+    """The settings of the method, or of one it wraps, that has a competitor; None if none has.
 
-    ``settings``: of a run, nested.
+    ``settings``: those of a run, nested.
 
     >>> competitor_settings({"method": {"name": "gh", "base": {"name": "sdclr", "prune_ratio": 0.9}}})["prune_ratio"]
     0.9
@@ -206,7 +206,7 @@ def competitor_settings(settings: Mapping[str, Any]) -> Mapping[str, Any] | None
 
 
 def method_names(config: MethodConfig) -> dict[str, str]:
-    """The setting and the name of a method, and of those that it lies around.
+    """Setting -> name of a method and of those it wraps.
 
     >>> method_names(METHODS["gh"].config())
     {'method.name': 'gh', 'method.base.name': 'simclr'}
@@ -221,7 +221,7 @@ def method_names(config: MethodConfig) -> dict[str, str]:
 
 
 def why_no_method(found: Any) -> str:
-    """What keeps an object from being registered as a method, in words; empty where nothing does."""
+    """Why an object cannot be registered as a method, in words; empty if it can."""
     from sdclr.methods.method import Method
 
     if not (isinstance(found, type) and issubclass(found, Method)):
@@ -238,7 +238,7 @@ def why_no_method(found: Any) -> str:
 
 
 def named_method(text: str) -> str:
-    """The name of a method as a person typed it: "sdclr", or "module:Class", which is imported and registered."""
+    """The name of a method given as "sdclr", or as "module:Class", which is imported and registered."""
     if not is_outside(text):
         return text
     return register_method(load_outside(text, "method", why_no_method))

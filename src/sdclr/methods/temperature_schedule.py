@@ -1,6 +1,6 @@
 """TS: SimCLR with a temperature that follows a cosine of the epoch (Kukleva et al., ICLR 2023).
 
-A low temperature tells images apart one by one, which helps rare classes; a high one tells groups apart.
+A low temperature distinguishes single images, which helps rare classes; a high one distinguishes groups.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sdclr.methods.nt_xent import nt_xent
 
 
 def cosine_temperature(epoch: int, *, period: float, lowest: float, highest: float) -> float:
-    """The temperature of a 0-based epoch; ``period`` in epochs. The reference counts from 1, and so does the cosine.
+    """The temperature of a 0-based epoch; ``period`` in epochs. The cosine counts epochs from 1, as the reference does.
 
     >>> cosine_temperature(199, period=400, lowest=0.1, highest=1.0)
     0.1

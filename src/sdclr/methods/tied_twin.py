@@ -1,4 +1,4 @@
-"""A deep copy of a network whose tensors are the network's very own, but for norms of its own."""
+"""A deep copy of a network that shares the network's tensors, except for norms of its own."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Norms = Literal["own", "own_all", "shared"]
 
 
 def tied_twin(network: nn.Module, norms: Norms) -> nn.Module:
-    """A deep copy of the network in which everything but the twin's own norms is the network's very own tensor."""
+    """A deep copy of the network that shares all of its tensors except the twin's own norms."""
     if norms not in ("own", "own_all", "shared"):
         raise ConfigError(f"method.norms must be own, own_all or shared, got {norms!r}.")
     memo: dict[int, Any] = {}
@@ -41,17 +41,17 @@ def tied_twin(network: nn.Module, norms: Norms) -> nn.Module:
             )
             memo |= {id(tensor): tensor for tensor in plain}
         if norms == "shared" and _is_batch_norm(module):
-            memo[id(module)] = module  # num_batches_tracked and friends must be one thing, not two
+            memo[id(module)] = module  # num_batches_tracked and the like must not be duplicated
     try:
         return copy.deepcopy(network, dict(memo))
-    except Exception:  # some attribute refuses, in whatever way: a lock, a result of a forward pass
+    except Exception:  # some attribute cannot be copied: a lock, a result of a forward pass
         return copy.deepcopy(network, memo | _shared_attributes(network))
 
 
 def _shared_attributes(network: nn.Module) -> dict[int, Any]:
-    """What a module holds beside tensors and modules and what cannot be copied: both branches use the same object.
+    """Attributes, other than tensors and modules, that cannot be copied: both branches use the same object.
 
-    A tensor that a forward pass left behind is shared without its graph.
+    A tensor stored by a forward pass is shared without its graph.
     """
     shared: dict[int, Any] = {}
     for name, module in layers(network):
@@ -85,7 +85,7 @@ def _holds_a_module(value: object) -> bool:
 
 
 class Tie(NamedTuple):
-    """One tensor that both branches use: where the network keeps it and where the twin does."""
+    """One tensor that both branches use: its place in the network and in the twin."""
 
     network_slot: dict[str, Any]
     twin: nn.Module
@@ -110,9 +110,9 @@ class Tie(NamedTuple):
 
 
 def bound_hooks(network: nn.Module, modules: Iterable[tuple[str, nn.Module]]) -> str | None:
-    """What to say where a forward hook of ``modules``, by name, has closed over a part of the network, or has a weight.
+    """A warning if a forward hook of ``modules``, by name, has closed over a part of the network, or holds a weight.
 
-    No error: most such hooks only write down what they see.
+    Not an error: most such hooks only record values.
     """
     parts, weights = _parts(network), frozenset(map(id, network.parameters()))
     bound = [
@@ -137,7 +137,7 @@ def _parts(network: nn.Module) -> frozenset[int]:
 
 
 def require_copyable(network: nn.Module) -> None:
-    """Refuse what a copy would still call the original's code in: its competitor would be the network itself."""
+    """Raise ConfigError if a copy would still call the original's code: the competitor would be the network itself."""
     parts = _parts(network)
     for name, module in layers(network):
         where = name or "the network"
@@ -166,7 +166,7 @@ def require_copyable(network: nn.Module) -> None:
 
 
 def _require_plain_tensors(where: str, module: nn.Module) -> None:
-    """ConfigError for parameters that have no values here: not yet, or not all of them."""
+    """Raise ConfigError for parameters that do not have all of their values here, or none yet."""
     for _, key, tensor in tensors(module):
         if is_lazy(tensor):
             raise ConfigError(
@@ -180,7 +180,7 @@ def _require_plain_tensors(where: str, module: nn.Module) -> None:
 
 
 def changed_layers(layers: dict[str, nn.Module], twins: dict[str, nn.Module]) -> list[str]:
-    """What cannot be followed, in words: layers that are new, gone, of another type or with other parameters."""
+    """Changes that cannot be followed, in words: layers that are new, missing, of other types or other parameters."""
     if layers.keys() == twins.keys() and list(layers) != list(twins):
         first = next(pair for pair in zip(twins, layers, strict=True) if pair[0] != pair[1])
         return [f"its layers have another order ({first[1]} comes where {first[0]} was)"]
@@ -226,7 +226,7 @@ def _is_batch_norm(module: nn.Module) -> bool:
 
 
 def is_own(module: nn.Module, norms: Norms) -> bool:
-    """Whether the twin has a layer of its own here, instead of the network's."""
+    """Whether the twin has its own layer here, instead of the network's."""
     if norms == "shared":
         return False
     return _is_batch_norm(module) or (
@@ -235,13 +235,13 @@ def is_own(module: nn.Module, norms: Norms) -> bool:
 
 
 def tensors(module: nn.Module) -> Iterator[tuple[dict[str, Any], str, Tensor]]:
-    """The tensors a module holds itself: (the dict that holds it, its name there, the tensor)."""
+    """The tensors directly in a module: (the dict that contains it, its name there, the tensor)."""
     for slot in (module._parameters, module._buffers):
         yield from ((slot, key, tensor) for key, tensor in slot.items() if tensor is not None)
 
 
 def layers(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """All modules of a tree by name, repeated ones too, without our masks and what holds them."""
+    """All modules of a tree by name, including repeated ones, without our masks and their containers."""
     yield prefix, module
     for name, child in module._modules.items():
         if child is not None and not is_of_masks(child):

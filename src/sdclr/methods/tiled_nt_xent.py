@@ -1,8 +1,8 @@
-"""NT-Xent for large batches: memory grows with B, not with B². And for batches spread over several processes.
+"""NT-Xent for large batches, where memory grows with B, not with B², and for batches over several processes.
 
-A tile of rows of the similarity matrix is made, used and dropped, and made again in the backward pass. B images of the
-whole batch, b of them this process's (all of them on one process), D projection dim, T rows of a tile. Plain tensors;
-the reduction to images is :mod:`sdclr.methods.nt_xent`'s.
+A tile of rows of the similarity matrix is computed, used and freed, and recomputed in the backward pass. B images of
+the whole batch, b of them this process's (all of them with one process), D projection dim, T rows of a tile. Plain
+tensors; the reduction to images is in :mod:`sdclr.methods.nt_xent`.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ def tiled_anchor_losses(
 ) -> Tensor:
     """The loss of every own anchor [2b] from own normalised projections z [2b, D]; i and i + b are positives.
 
-    Same value and gradients, a temperature tensor's too, as with the whole matrix of everyone's candidates. To
-    differentiate it twice takes that whole matrix, and works on one process only. The
+    Same value and gradients, including that of a temperature tensor, as with the whole matrix of all candidates.
+    Differentiating it twice needs that whole matrix, and only works with one process. The
     processes exchange projections, normalisers and the loss's gradient, never the gradients of projections: each one
-    makes its own rows' whole gradient from all candidates.
+    computes the whole gradient of its own rows from all candidates.
     """
     return _TiledNTXent.apply(z, temperature, share)
 
@@ -36,14 +36,14 @@ class _TiledNTXent(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z: Tensor, temperature: float | Tensor, share: Share | None) -> Tensor:
         everyone = _of_everyone(z, share)  # [2B, D]
-        own = _own_rows(z, share)  # [2b] where z stands in it
+        own = _own_rows(z, share)  # [2b], rows of z in it
         partner = _partner(own, len(everyone))
         log_partition, positive = torch.empty_like(z[:, 0]), torch.empty_like(z[:, 0])
         for first in range(0, len(z), ROWS):
             rows = slice(first, first + ROWS)
             logits = _logits(z[rows], everyone, own[rows], temperature)  # [T, 2B]
             log_partition[rows] = logits.logsumexp(dim=1)
-            # from the same products: the loss can never round below zero
+            # from the same products, so that the loss never rounds below zero
             positive[rows] = logits.gather(1, partner[rows, None]).squeeze(1)
         ctx.temperature = None if isinstance(temperature, Tensor) else temperature
         learned = (temperature,) if isinstance(temperature, Tensor) else ()
@@ -55,8 +55,8 @@ class _TiledNTXent(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None]:
         """With p the softmax of the logits: dz_i = [Σ_k (g_i p_ik + g_k p_ki) z_k - (g_i + g_j) z_j] / temperature.
 
-        j is the positive of i; the logits are symmetric, so a tile of rows also knows its part of the columns. The
-        temperature's is -Σ_i g_i (Σ_k p_ik logit_ik - logit_ij) / temperature, over own anchors.
+        j is the positive of i; the logits are symmetric, so a tile of rows also gives its part of the columns. The
+        temperature's gradient is -Σ_i g_i (Σ_k p_ik logit_ik - logit_ij) / temperature, over own anchors.
         """
         z, everyone, log_partition, *learned = ctx.saved_tensors
         temperature = learned[0] if learned else ctx.temperature
@@ -91,7 +91,7 @@ class _TiledNTXent(torch.autograd.Function):
 def _differentiable_gradients(
     z: Tensor, temperature: float | Tensor, gradient: Tensor, share: Share | None
 ) -> tuple[Tensor, Tensor | None]:
-    """The same gradients with the whole matrix, for somebody who differentiates them again (create_graph=True)."""
+    """The same gradients with the whole matrix, which can be differentiated again (create_graph=True)."""
     if share is not None:
         raise RuntimeError(
             "the loss of a batch on several processes can be differentiated only once."
@@ -120,7 +120,7 @@ def _of_everyone(own: Tensor, share: Share | None) -> Tensor:
 
 
 def _own_rows(z: Tensor, share: Share | None) -> Tensor:
-    """int64 [2b]: where own rows stand among everyone's."""
+    """int64 [2b]: positions of own rows among those of all processes."""
     rows = torch.arange(len(z), device=z.device)
     if share is None:
         return rows
@@ -134,6 +134,6 @@ def _partner(rows: Tensor, num_rows: int) -> Tensor:
 
 
 def _logits(anchors: Tensor, everyone: Tensor, own: Tensor, temperature: float | Tensor) -> Tensor:
-    """Similarities over the temperature [T, 2B]; -inf where an anchor meets itself."""
+    """Similarities over the temperature [T, 2B]; -inf between an anchor and itself."""
     logits = (anchors @ everyone.T).div_(temperature)
     return logits.scatter_(1, own[:, None], -torch.inf)

@@ -32,14 +32,14 @@ def vicreg(
 ) -> Tensor:
     """VICReg's loss as one number for each image, [B]; their mean is the batch's loss.
 
-    Variance and covariance are of the whole batch. Both are sums over images of squares and
-    products of centred projections, and an image is given its own terms. With x_i the centred
-    projection, C the covariance matrix, s its roots of variances:
+    Variance and covariance are those of the whole batch. Both are sums over images of squares and
+    products of centred projections, and each image gets its own terms. With x_i the centred
+    projection, C the covariance matrix, s the roots of its variances:
     covariance_i = B / (B - 1) / D * sum over d != e of C_de x_id x_ie, and
     variance_i = mean over d with s_d < 1 of 1 - (eps + B / (B - 1) x_id^2) / s_d.
 
     The mean over images is the published loss for every value of the projections, so its gradient
-    is the published one, too; one image's number may be negative.
+    is the published one, too; the number of a single image may be negative.
 
     >>> z = torch.tensor([[0.0, 0.0], [1.0, 2.0], [4.0, 1.0]])
     >>> losses = vicreg(z, z)
@@ -96,7 +96,7 @@ class VICReg(ContrastiveMethod):
 
     @classmethod
     def from_config(cls, config: VICRegConfig, parts: Parts) -> Self:
-        # a norm at the end would fix the variance that the loss is about
+        # a final norm would fix the variance that the loss controls
         network = parts.network(config.projector_layers, config.projection_dim, last_norm=False)
         names = {"invariance", "variance", "covariance", "passes"}
         return cls(network, **config.model_dump(include=names))

@@ -1,4 +1,4 @@
-"""The mask through which one branch reads a weight of another, as a parametrisation of torch."""
+"""The mask through which one branch reads a weight of another, as a torch parametrisation."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ class _Mask(nn.Module):
         return torch.where(self.mask, weight, 0.0)
 
     def fit(self, weight: Tensor) -> None:
-        """Keep all of a weight that was replaced by one of another shape, until the next refresh."""
+        """Keep all of a weight that was replaced with one of another shape, until the next refresh."""
         if self.mask.shape != weight.shape or self.mask.device != weight.device:
             self.mask = torch.ones_like(weight, dtype=torch.bool)
 
 
 class MaskedWeight:
-    """A weight of ``network`` that is read through a mask from now on, as torch's parametrisation."""
+    """A weight of ``network`` that is read through a mask from now on, by torch's parametrisation."""
 
     def __init__(self, network: nn.Module, module_name: str, weight_name: str) -> None:
         self.name = f"{module_name}.{weight_name}" if module_name else weight_name
-        """In the network."""
+        """Its name in the network."""
         module = network.get_submodule(module_name)
         mask = _Mask(getattr(module, weight_name))
         # shape-preserving: skip the check
@@ -41,7 +41,7 @@ class MaskedWeight:
 
     @property
     def original(self) -> Tensor:
-        """All of the weight."""
+        """The unmasked weight."""
         weight: Tensor = self._parametrizations.original
         return weight
 
@@ -52,12 +52,12 @@ class MaskedWeight:
         return mask
 
     def fit_mask(self) -> None:
-        """Keep all of a weight that was replaced by one of another shape, until the next refresh."""
+        """Keep all of a weight that was replaced with one of another shape, until the next refresh."""
         self._parametrizations[0].fit(self.original)
 
 
 def is_of_masks(module: nn.Module) -> bool:
-    """A weight's list of parametrisations that begins with our mask, or a module that holds such lists alone."""
+    """Whether a module is a list of parametrisations that begins with our mask, or contains only such lists."""
     if isinstance(module, parametrize.ParametrizationList):
         return isinstance(module[0], _Mask)
     return (

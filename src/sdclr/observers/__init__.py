@@ -1,4 +1,4 @@
-"""Room: what a training measured -> a progress bar, a metrics file, whatever a user adds. Never changes a run."""
+"""Training measurements -> a progress bar, a metrics file, or a user's own observers. Never changes a run."""
 
 from sdclr.observers.image_records_file import ImageRecordsFile
 from sdclr.observers.logs import LOGS, logs_named

@@ -10,12 +10,12 @@ from sdclr.run import Run
 
 
 class ImageRecordsFile(Observer):
-    """Writes the records of an epoch before its checkpoint, which counts on them."""
+    """Writes the records of an epoch before its checkpoint, which depends on them."""
 
     required = True
 
     def __init__(self, run: Run, names: Sequence[str]) -> None:
-        """``names``: of the N training images."""
+        """``names``: those of the N training images."""
         self._run, self._names = run, names
 
     def on_epoch(self, done: EpochDone) -> None:

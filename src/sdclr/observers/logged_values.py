@@ -1,4 +1,4 @@
-"""What the observers for other tools share: their package, and values in the form that they take."""
+"""Shared parts of the observers for other tools: package checks, and values in the form they accept."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sdclr.observers.observer import TrainingBegins
 
 
 def require_package(name: str) -> None:
-    """ConfigError that names the extra where a package is not installed."""
+    """Raise ConfigError, naming the extra, if a package is not installed."""
     if find_spec(name) is None:
         raise ConfigError(
             f'logging to {name} needs the package {name}: pip install "sdclr[{name}]", or leave --log {name} out.'
@@ -34,12 +34,12 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 
 def finite(measured: Mapping[str, float]) -> dict[str, float]:
-    """What can be drawn."""
+    """Only the finite values, which can be plotted."""
     return {name: float(value) for name, value in measured.items() if math.isfinite(value)}
 
 
 def folder_of(begins: TrainingBegins, name: str, given: Path | str | None) -> Path:
-    """Where a log keeps its files: the folder that was ``given``, or ``name`` in the run folder."""
+    """The folder of a log's files: the one ``given``, or ``name`` in the run folder."""
     if given is not None:
         return Path(given)
     return Path(begins.folder or ".") / name

@@ -1,4 +1,4 @@
-"""Observers for other tools, by the names that the command line knows; each imports its package when it is made."""
+"""Observers for other tools, by their names on the command line; each imports its package when it is created."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOGS: Mapping[str, type[TensorBoardLog] | type[WandbLog] | type[MLflowLog]] = {
 
 
 def logs_named(text: str) -> list[Observer]:
-    """The logs of a comma-separated list of names, each once; ConfigError for another name or a missing package.
+    """The logs in a comma-separated list of names, each once; ConfigError for an unknown name or missing package.
 
     >>> logs_named("")
     []

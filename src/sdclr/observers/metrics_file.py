@@ -1,4 +1,4 @@
-"""RUN/metrics.jsonl: one line an epoch."""
+"""RUN/metrics.jsonl: one line per epoch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from sdclr.run import Run
 
 
 class MetricsFile(Observer):
-    """Writes what an epoch measured. A checkpoint remembers how long the file was, so it must be written."""
+    """Writes an epoch's measurements. A checkpoint records the length of the file, so it must be written."""
 
     required = True
 

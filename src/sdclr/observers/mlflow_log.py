@@ -1,4 +1,4 @@
-"""What every epoch measured, for MLflow; into an SQLite file unless a server is named."""
+"""Log every epoch's measurements to MLflow; to an SQLite file unless a server is named."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from sdclr.observers.observer import EpochDone, Observer, TrainingBegins
 
 _LONGEST_VALUE = 500
 _AT_ONCE = 100
-"""Settings that MLflow takes in one call."""
+"""Settings that MLflow accepts in one call."""
 _FOLDER_TAG = "sdclr.run_folder"
 
 
 class MLflowLog(Observer):
-    """A run of MLflow: settings, and a point an epoch over the number of steps; needs ``sdclr[mlflow]``.
+    """An MLflow run: settings, and one point per epoch over the number of steps; needs ``sdclr[mlflow]``.
 
-    ``tracking_uri``: a server or a data base; None: what the variable MLFLOW_TRACKING_URI says, else
+    ``tracking_uri``: a server or a database; None: the variable MLFLOW_TRACKING_URI, or by default
     RUN/mlflow.db, which ``mlflow ui --backend-store-uri sqlite:///RUN/mlflow.db`` shows.
-    ``experiment``: where it belongs. A run that is resumed continues its MLflow run, whose id is in
-    RUN/logs.json. Raises ConfigError where the package is not installed.
+    ``experiment``: its MLflow experiment. A resumed run continues the same MLflow run, whose id is in
+    RUN/logs.json. Raises ConfigError if the package is not installed.
 
     >>> log = MLflowLog("sqlite:///all-runs.db")  # doctest: +SKIP
     >>> sdclr.pretrain(config, "runs/x", observers=[log])  # doctest: +SKIP
@@ -68,7 +68,7 @@ class MLflowLog(Observer):
         found = self._client.get_experiment_by_name(self._experiment)
         if found is not None:
             return str(found.experiment_id)
-        # files that are attached later belong beside the run, not in the folder that one happens to be in
+        # files that are attached later belong beside the run, not in the current folder
         return str(
             self._client.create_experiment(
                 self._experiment, artifact_location=(place / "mlflow-files").as_uri()

@@ -1,4 +1,4 @@
-"""What the training loop tells whoever watches it: the loop knows none of them by name."""
+"""The events that the training loop reports to observers, which it does not know by name."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class TrainingBegins:
-    """A run starts, or goes on."""
+    """A run starts or resumes."""
 
     label: str
-    """What it is called on a display."""
+    """Its name on a display."""
     total_steps: int
     step: int
-    """Steps done already."""
+    """Steps already done."""
     num_epochs: int
     settings: Mapping[str, Any]
     """The whole config as nested plain values."""
     folder: str = ""
-    """Of the run; empty where there is none."""
+    """The run folder; empty if there is none."""
 
 
 @dataclass(frozen=True)
 class StepDone:
-    """One step; nothing of it has been read from the device, so that the host need not wait."""
+    """One step; nothing has been read from the device, so that the host need not wait."""
 
     step: int
     """From 1."""
@@ -42,20 +42,20 @@ class EpochDone:
     num_epochs: int
     step: int
     measured: Mapping[str, float]
-    """loss (mean over the epoch's images), learning_rate, views_per_second, data_share (of the time, in [0, 1], that
-    steps waited for views), seconds, what the method measures, and what a check of health does (docs/health.md)."""
+    """loss (mean over the epoch's images), learning_rate, views_per_second, data_share (share of the time, in [0, 1],
+    that steps waited for views), seconds, the method's measurements, and those of a health check (docs/health.md)."""
     backbone: nn.Module
-    """As it is now, in train mode, and to be left in it. Images [B, 3, S, S] -> features [B, F]."""
+    """The current backbone, in train mode, which must be kept. Images [B, 3, S, S] -> features [B, F]."""
     image_records: Tensor | None = None
-    """With record_images: what sdclr.image_records.COLUMNS says of each training image, float32 [N, 3], NaN
-    where an image was not met."""
+    """With record_images: the columns sdclr.image_records.COLUMNS for each training image, float32 [N, 3], NaN
+    for images that were not seen."""
 
 
 class Observer:
-    """Base of whoever watches a training. Each method does nothing; override those you need.
+    """Base class of observers of a training. Each method does nothing; override those you need.
 
-    It runs in the first process only, and must not change the run: not the weights, not the global random state. One
-    that fails is told of in a warning and is left out from there on; the run goes on.
+    It runs in the first process only, and must not change the run: neither the weights nor the global random state. An
+    observer that fails is reported in a warning and removed; the run continues.
 
     >>> class Loudest(Observer):
     ...     def on_epoch(self, done):
@@ -66,16 +66,16 @@ class Observer:
     """
 
     required: ClassVar[bool] = False
-    """Whether a run is nothing without it: what it raises then ends the run."""
+    """Whether a run depends on it: its errors then end the run."""
 
     def on_begin(self, begins: TrainingBegins) -> None:
-        """Before the first step of this sitting."""
+        """Called before the first step of this session."""
 
     def on_step(self, done: StepDone) -> None:
-        """After every step."""
+        """Called after every step."""
 
     def on_epoch(self, done: EpochDone) -> None:
-        """After every epoch, before its checkpoint is written."""
+        """Called after every epoch, before its checkpoint is written."""
 
     def on_end(self, done: EpochDone) -> None:
-        """After the last epoch of a run, with everything saved. Not after a stop or an error."""
+        """Called after the last epoch of a run, with everything saved. Not after a stop or an error."""

@@ -11,7 +11,7 @@ from sdclr.safe_text import shown
 
 
 class Observers(Observer):
-    """Tells each of them, in their order. One that fails is left out with a warning, unless it is required."""
+    """Notifies each of them, in order. One that fails is removed with a warning, unless it is required."""
 
     required = True
 

@@ -1,4 +1,4 @@
-"""Observers of a user's own, by "module:Class" as they are named on the command line."""
+"""A user's own observers, by "module:Class" as they are named on the command line."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from sdclr.safe_text import shown
 
 
 def own_observers(names: Iterable[str]) -> list[Observer]:
-    """One of each "module:Class", or the object that "module:name" is; each name once.
+    """An instance of each "module:Class", or the object "module:name"; each name once.
 
-    Raises ConfigError for what is no observer, and for a class that cannot be made without arguments.
+    Raises ConfigError for anything but an observer, and for a class that cannot be created without arguments.
 
     >>> own_observers(["sdclr.observers:Observer"])[0].required
     False
@@ -33,7 +33,7 @@ def _made(name: str) -> Observer:
         return found
     try:
         made: Observer = found()
-    except Exception as error:  # it is the user's, and may raise anything
+    except Exception as error:  # the user's code may raise anything
         raise ConfigError(
             f"{shown(name)} cannot be made without arguments: {type(error).__name__}: {shown(error)}. Name an object "
             "instead: watcher = Mine(...), then module:watcher."
@@ -42,7 +42,7 @@ def _made(name: str) -> Observer:
 
 
 def why_no_observer(found: Any) -> str:
-    """What keeps an object from being an observer, in words; empty where nothing does."""
+    """Why an object is not an observer, in words; empty if it is one."""
     if isinstance(found, Observer) or (isinstance(found, type) and issubclass(found, Observer)):
         return ""
     return "it is no subclass of sdclr.Observer"

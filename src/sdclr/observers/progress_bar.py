@@ -1,4 +1,4 @@
-"""How far a training is, on a progress display."""
+"""Show the progress of a training."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from sdclr.observers.observer import EpochDone, Observer, StepDone, TrainingBegi
 
 
 class ProgressBar(Observer):
-    """One task of ``show``, a step a step; its note is the last epoch's loss."""
+    """One task of ``show``, advanced with every step; its note is the last epoch's loss."""
 
-    required = True  # somebody who waits for a run must see it
+    required = True  # a user who waits for a run must see it
 
     def __init__(self, show: AnyProgress) -> None:
         self._show = show

@@ -1,4 +1,4 @@
-"""What every epoch measured, as scalars that TensorBoard draws."""
+"""Log every epoch's measurements as scalars for TensorBoard."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from sdclr.observers.observer import EpochDone, Observer, TrainingBegins
 
 
 class TensorBoardLog(Observer):
-    """Event files in RUN/tensorboard, one point an epoch over the number of steps; needs ``sdclr[tensorboard]``.
+    """Event files in RUN/tensorboard, one point per epoch over the number of steps; needs ``sdclr[tensorboard]``.
 
-    ``folder``: another place. See them with ``tensorboard --logdir runs``. A run that goes on hides what it had
-    logged beyond its checkpoint. Raises ConfigError where the package is not installed.
+    ``folder``: another place. View them with ``tensorboard --logdir runs``. A resumed run hides what it had
+    logged beyond its checkpoint. Raises ConfigError if the package is not installed.
 
     >>> log = TensorBoardLog("elsewhere")  # doctest: +SKIP
     >>> sdclr.pretrain(config, "runs/x", observers=[log])  # doctest: +SKIP
@@ -28,7 +28,7 @@ class TensorBoardLog(Observer):
         from torch.utils.tensorboard import SummaryWriter
 
         folder = str(folder_of(begins, "tensorboard", self._folder))
-        # points of a sitting that was cut off are superseded from the next step on
+        # points of an interrupted session are superseded from the next step on
         self._writer = SummaryWriter(folder, purge_step=begins.step + 1 if begins.step else None)
         lines = [f"    {name}: {value}" for name, value in flat(begins.settings)]
         self._writer.add_text("settings", "\n".join(lines), begins.step)

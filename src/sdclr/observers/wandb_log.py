@@ -1,4 +1,4 @@
-"""What every epoch measured, for Weights & Biases; without a network unless it is asked for."""
+"""Log every epoch's measurements to Weights & Biases; offline by default."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from sdclr.observers.observer import EpochDone, Observer, TrainingBegins
 
 
 class WandbLog(Observer):
-    """A run of Weights & Biases in RUN/wandb; needs ``sdclr[wandb]``.
+    """A Weights & Biases run in RUN/wandb; needs ``sdclr[wandb]``.
 
-    ``mode``: offline (``wandb sync`` sends it later), online or disabled; None: what the variable WANDB_MODE says, else
-    offline. ``project``: where it belongs. ``folder``: another place than RUN. A run that is resumed has the id that it
-    had, which is in RUN/logs.json. Raises ConfigError where the package is not installed.
+    ``mode``: offline (``wandb sync`` sends it later), online or disabled; None: the variable WANDB_MODE, or offline by
+    default. ``project``: its W&B project. ``folder``: another place than RUN. A resumed run keeps its id, which is in
+    RUN/logs.json. Raises ConfigError if the package is not installed.
 
     >>> log = WandbLog("rare-birds", mode="online")  # doctest: +SKIP
     >>> sdclr.pretrain(config, "runs/x", observers=[log])  # doctest: +SKIP
@@ -39,7 +39,7 @@ class WandbLog(Observer):
         own_id = earlier or secrets.token_hex(8)
         mode: Any = self._mode or os.environ.get(
             "WANDB_MODE", "offline"
-        )  # wandb says which there are
+        )  # wandb itself rejects unknown modes
         self._run = wandb.init(
             project=self._project,
             name=begins.label,

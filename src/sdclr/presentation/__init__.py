@@ -1,5 +1,5 @@
 """Numbers -> tables, plots, HTML, progress on a terminal.
 
-This room computes no result and reads no run folder: it is handed plain dataclasses (``report.Report``) whose
-accuracies are fractions, and it alone turns them into percent.
+This package computes no results and reads no run folders: it receives plain dataclasses (``report.Report``) whose
+accuracies are fractions, and only here are they turned into percent.
 """

@@ -1,4 +1,4 @@
-"""What is shown of a run's competitor, as plain dataclasses."""
+"""What is shown about a run's competitor, as plain dataclasses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Distribution:
-    """How many images of each group lie in each bin."""
+    """How many images of each group are in each bin."""
 
     edges: Sequence[float]
     """[bins + 1]"""
@@ -28,7 +28,7 @@ class Distribution:
 
 @dataclass(frozen=True)
 class Competitor:
-    """Of one run, at its end."""
+    """The competitor of one run, at its end."""
 
     layers: Sequence[Layer] = ()
     disagreement: Distribution | None = None

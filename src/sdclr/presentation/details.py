@@ -1,4 +1,4 @@
-"""What the page of a single run shows besides its tables, as plain dataclasses; computes no result."""
+"""What the page of a single run shows besides its tables, as plain dataclasses; computes no results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sdclr.safe_text import counted
 
 @dataclass(frozen=True)
 class Rival:
-    """One probe of the run beside the same probe of what one would have used without it; fractions."""
+    """One probe of the run beside the same probe of an alternative to it; fractions."""
 
     probe: str
     rival: str
@@ -27,13 +27,13 @@ class Rival:
     verdict: str
     """better, worse or open."""
     num_few_tested: int | None = None
-    """Of the few classes; None where an earlier version did not write it."""
+    """Tested images of the few classes; None if written by an earlier version."""
     num_ways: int | None = None
-    """Ways to deal the folds that accuracies are means over; None where an earlier version did not write it."""
+    """Ways to deal the folds over which accuracies are averaged; None if written by an earlier version."""
 
 
 def labelled_title(kind: str, value: float | None, source: str | None) -> str:
-    """What a set of labelled images is called.
+    """The title of a set of labelled images.
 
     >>> labelled_title("labels_per_class", 5, None), labelled_title("label_share", 0.01, None)
     ('5 labels a class', '1 % of the labels')
@@ -52,16 +52,16 @@ class FewLabelsRow:
     protocol: str
     probe: str
     kind: str
-    """How the sets are said: labels_per_class, label_share or file."""
+    """How the sets are specified: labels_per_class, label_share or file."""
     title: str
     num_labelled: int
     per_class: float
-    """Labelled images of a class, on average."""
+    """Labelled images per class, on average."""
     accuracies: Sequence[float]
-    """Of each drawn set."""
+    """For each drawn set."""
     mean: float
     interval: tuple[float, float] | None
-    """95 %, over the drawn sets."""
+    """95 % interval over the drawn sets."""
     few: float | None
     """Mean over the few classes."""
 
@@ -75,7 +75,7 @@ class PlacedImage:
     x: float
     y: float
     picture: str
-    """A data: address."""
+    """A data: URL."""
 
 
 @dataclass(frozen=True)
@@ -84,12 +84,12 @@ class EmbeddingMap:
 
     images: Sequence[PlacedImage]
     explained: float
-    """Share of the variance that the two axes hold."""
+    """Share of the variance that the two axes explain."""
 
 
 @dataclass(frozen=True)
 class RaisedAlarm:
-    """A suspicion that the run had about itself."""
+    """An alarm that the run has raised about itself."""
 
     epoch: int
     cause: str
@@ -98,7 +98,7 @@ class RaisedAlarm:
 
 @dataclass(frozen=True)
 class RunDetails:
-    """All of it; what is empty is missing, and ``why_missing`` may say why."""
+    """All details; empty ones are missing, and ``why_missing`` may give the reason."""
 
     glance: Glance
     rivals: Sequence[Rival] = ()
@@ -106,7 +106,7 @@ class RunDetails:
     competitor: Competitor = field(default_factory=Competitor)
     map: EmbeddingMap | None = None
     collection: CollectionProfile | None = None
-    """Of the run's own images, once they were mined and profiled."""
+    """The profile of the run's own images, once they were mined and profiled."""
     collection_pictures: Mapping[str, str] = field(default_factory=dict)
     """Name -> a small JPEG in base64."""
     alarms: Sequence[RaisedAlarm] = ()
@@ -114,4 +114,4 @@ class RunDetails:
     """Epochs in which the health of the run was measured."""
     environment: Sequence[tuple[str, str]] = ()
     why_missing: Mapping[str, str] = field(default_factory=dict)
-    """Name of a section -> a sentence, with the command that brings it."""
+    """Name of a section -> a sentence, with the command that creates it."""

@@ -1,4 +1,4 @@
-"""What a figure is made of, as plain numbers: each can be drawn (``plots``), and is a table as well.
+"""The content of figures, as plain numbers: each can be drawn (``plots``), and is also a table.
 
 A new kind of drawing is a class here and a row of ``plots.DRAWN``. Fractions stay fractions in tables.
 """
@@ -22,13 +22,13 @@ Table = tuple[Sequence[str], Sequence[Sequence[object]]]
 
 @dataclass(frozen=True)
 class Line:
-    """A quantity of one or several runs: a thin line each, a thick one for their mean."""
+    """A quantity of one or several runs: a thin line for each, a thick one for their mean."""
 
     label: str
     colour: str
     runs: Sequence[Points]
     style: int = 0
-    """0 solid, 1 dashed, 2 dotted: which part of an arm it is."""
+    """0 solid, 1 dashed, 2 dotted: identifies the part of an arm."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Lines:
     """(x, word) of events."""
     reference: tuple[float, str] | None = None
     whole_x: bool = True
-    """Whether x counts something."""
+    """Whether x is a count, so that ticks are integers."""
 
     def table(self) -> Table:
         rows = []
@@ -94,18 +94,18 @@ class Interval:
     """One row of a forest plot; fractions."""
 
     group: str
-    """Rows of one group stand together under its name."""
+    """Rows of one group are shown together under its name."""
     label: str
     mean: float
     low: float
     high: float
     n: int | None
-    """None where nobody has written it down."""
+    """None if it was not recorded."""
     lower_is_better: bool = False
 
     @property
     def verdict(self) -> str:
-        """better, worse, or open where the interval holds 0; judged on the printed digits."""
+        """better, worse, or open if the interval contains 0; judged on the printed digits."""
         low, high = (round(100 * end, 2) for end in (self.low, self.high))
         if low <= 0 <= high:
             return "open"
@@ -114,7 +114,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Forest:
-    """Differences with their intervals, zero in the middle of the reader's attention."""
+    """Differences with their intervals, relative to zero."""
 
     rows: Sequence[Interval]
     xlabel: str
@@ -135,7 +135,7 @@ class Forest:
 
 @dataclass(frozen=True)
 class Histogram:
-    """A distribution over bins of one width, a line for each group, as shares of the group."""
+    """A distribution over bins of equal width, a line for each group, as shares of the group."""
 
     edges: Sequence[float]
     counts: Mapping[str, Sequence[int]]
@@ -163,7 +163,7 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Layers:
-    """A share of each layer, in the order of the network; a line of dots for each arm."""
+    """A share for each layer, in the order of the network; a line of dots for each arm."""
 
     arms: Mapping[str, Sequence[tuple[str, float, int]]]
     """Arm -> (layer, share of its weights that are removed, number of weights)."""
@@ -221,24 +221,24 @@ Drawing = Lines | Bars | Forest | Histogram | Layers | Dots
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawing with its words."""
+    """A drawing with its texts."""
 
     name: str
-    """Of its files, without a suffix."""
+    """The name of its files, without a suffix."""
     title: str
     drawing: Drawing
     caption: str = ""
     small: bool = False
-    """Whether it may stand beside another."""
+    """Whether it may be placed beside another."""
 
     @property
     def alternative(self) -> str:
-        """What a screen reader says instead of the drawing."""
+        """The alternative text for screen readers."""
         description = self.drawing.description()
         return f"{self.title}. {description}." if description else self.title
 
     def to_csv(self) -> str:
-        """The numbers that are drawn, in full precision."""
+        """The plotted numbers, in full precision."""
         header, rows = self.drawing.table()
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")

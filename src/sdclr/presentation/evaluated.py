@@ -1,6 +1,6 @@
-"""Evaluated runs: the numbers first, then what is shown of one's own images without their labels.
+"""Evaluated runs: the numbers first, then what is shown for the user's own images without their labels.
 
-This file computes no result; it puts together what ``tables`` and ``unlabelled`` show.
+This file computes no results; it combines the output of ``tables`` and ``unlabelled``.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from sdclr.safe_text import markdown, one_line
 
 @dataclass(frozen=True)
 class EvaluatedReport:
-    """What is shown of runs of which something was evaluated."""
+    """What is shown for evaluated runs."""
 
     numbers: Report
     runs: Sequence[UnlabelledRun]
-    """Those on images of one's own, in the order given."""
+    """Those on the user's own images, in the order given."""
 
 
 def render_terminal(report: EvaluatedReport, console: Console) -> None:
@@ -46,10 +46,10 @@ def to_markdown(report: EvaluatedReport) -> str:
 
 
 def to_csv(report: EvaluatedReport) -> str:
-    """The numbers alone: one table, as every reader of CSV expects."""
+    """Only the numbers: one table, as readers of CSV expect."""
     return tables.to_csv(report.numbers)
 
 
 def render_html(report: EvaluatedReport) -> str:
-    """The page of both."""
+    """The page with both."""
     return html.render_html(report.numbers, report.runs)

@@ -8,13 +8,13 @@ from sdclr.presentation.drawings import Figure
 
 
 def file_names(figure: Figure) -> tuple[str, str, str]:
-    """Of the drawing as SVG, as PNG, and of the numbers."""
+    """The names of the drawing's SVG and PNG, and of its numbers."""
     return f"{figure.name}.svg", f"{figure.name}.png", f"{figure.name}.csv"
 
 
 def figure_files(figures: Sequence[Figure]) -> dict[str, bytes]:
     """Name of a file -> its content."""
-    from sdclr.presentation import plots  # matplotlib, which only figures need
+    from sdclr.presentation import plots  # imports matplotlib, which only figures need
 
     files: dict[str, bytes] = {}
     for figure in figures:

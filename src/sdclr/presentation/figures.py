@@ -1,4 +1,4 @@
-"""The figures that can be drawn of runs: FIGURES, one row each, with the command that brings what a figure lacks.
+"""The figures that can be drawn for runs: FIGURES, one row each, with the command that creates missing inputs.
 
 The page shows them in its sections (``sections``), ``sdclr figures`` writes each to files.
 """
@@ -28,10 +28,10 @@ from sdclr.safe_text import command
 
 @dataclass(frozen=True)
 class Material:
-    """What there is to draw from."""
+    """The data to draw from."""
 
     report: Report | None
-    """Of evaluated runs."""
+    """The report of evaluated runs."""
     runs: Sequence[UnlabelledRun]
     """Each run that has more to show than numbers."""
     colours: Mapping[str, str]
@@ -40,7 +40,7 @@ class Material:
 
     @property
     def details(self) -> RunDetails | None:
-        """Of a single run."""
+        """The details of a single run; None for several."""
         return self.runs[0].details if len(self.runs) == 1 else None
 
     @property
@@ -66,16 +66,16 @@ class FigureRow:
     """One figure, or several of one kind."""
 
     section: str
-    """Of the page, where it belongs."""
+    """The section of the page it belongs to."""
     title: str
     make: Callable[[Material], Sequence[Figure]]
-    """Empty where the runs do not have what it needs."""
+    """Returns an empty list if the runs do not have what it needs."""
     needs: str
-    """What brings it, as a sentence with a command in which RUN stands for a run."""
+    """What it needs, as a sentence with a command, with RUN as a placeholder for a run."""
 
 
 def comparison_forest(material: Material) -> list[Figure]:
-    """Paired differences of arms over the splits that they share."""
+    """Paired differences between arms over the splits that they share."""
     report = material.report
     if report is None:
         return []
@@ -96,7 +96,7 @@ def comparison_forest(material: Material) -> list[Figure]:
 
 
 def rivals_forest(material: Material) -> list[Figure]:
-    """The run against what one would have used without it."""
+    """The run compared with the alternatives to it."""
     if material.details is None or not material.details.rivals:
         return []
     names = dict.fromkeys(rival.rival for rival in material.details.rivals)
@@ -118,7 +118,7 @@ def rivals_forest(material: Material) -> list[Figure]:
 
 
 def _ways(rivals: Sequence[Rival]) -> str:
-    """How often folds were dealt, and why the numbers are not those of the results."""
+    """How often folds were dealt, and why the numbers differ from those of the results."""
     ways = sorted({rival.num_ways for rival in rivals if rival.num_ways is not None} - {1})
     if not ways:
         return ""
@@ -137,7 +137,7 @@ _SETS = {
 
 
 def few_labels(material: Material) -> list[Figure]:
-    """Accuracy against the number of labels, a figure for each protocol: their numbers never mix."""
+    """Accuracy against the number of labels, one figure per protocol: their numbers are never mixed."""
     rows = material.details.few_labels if material.details is not None else ()
     palette = [*material.group_colours.values(), "#0072B2"]
     figures = []
@@ -161,7 +161,7 @@ def few_labels(material: Material) -> list[Figure]:
 
 
 def _curves_of_draws(rows: Sequence[FewLabelsRow]) -> list[list[tuple[float, float]]]:
-    """A curve for each draw of the labelled images: labels of a class, accuracy."""
+    """A curve for each draw of the labelled images: (labels per class, accuracy)."""
     curves: dict[int, list[tuple[float, float]]] = {}
     for row in rows:
         for drawn, accuracy in enumerate(row.accuracies):
@@ -185,7 +185,7 @@ def class_bars(material: Material) -> list[Figure]:
         )
     figures = []
     for number, bars in enumerate(report.bars):
-        description = caption if bars is report.bars[-1] else ""  # once, below them all
+        description = caption if bars is report.bars[-1] else ""  # once, below all of them
         name = f"accuracy_by_class_{number + 1}"
         drawing = Bars(bars, material.colours)
         title = f"Accuracy by class, {report.probes[bars.probe].lower()}"
@@ -213,7 +213,7 @@ def balancedness(material: Material) -> list[Figure]:
 
 
 def prune_ratios(material: Material) -> list[Figure]:
-    """Accuracy against the prune ratio, a line for each kind of norms; of arms that differ in it."""
+    """Accuracy against the prune ratio, a line for each kind of norms, for arms that differ in it."""
     report = material.report
     if report is None:
         return []
@@ -254,7 +254,7 @@ def curve_figures(section: str) -> Callable[[Material], list[Figure]]:
 
 
 def curve_figure(curves: Curves, material: Material) -> Figure:
-    """One curve of all arms; of a curve with parts a line for each of them."""
+    """One curve of all arms; for a curve with parts, a line for each of them."""
     curve = curves.curve
     arms = list(dict.fromkeys(arm.arm for arm in curves.arms))
     is_alone = len(arms) == 1
@@ -286,7 +286,7 @@ def _line(arm: ArmCurves, curves: Curves, material: Material, *, is_alone: bool)
 
 
 def layers(material: Material) -> list[Figure]:
-    """What the competitor is pruned of, layer by layer; of several runs the first of each arm."""
+    """The weights that the competitor prunes, layer by layer; for several runs, the first of each arm."""
     arms = {
         arm: [(one.name, 1 - one.density, one.num_weights) for one in found.layers]
         for arm, found in material.competitors.items()
@@ -302,7 +302,7 @@ def layers(material: Material) -> list[Figure]:
 
 
 def disagreement(material: Material) -> list[Figure]:
-    """How the images of each group disagree at the end, a figure for each arm."""
+    """The disagreement of the images of each group at the end, one figure per arm."""
     arms = {
         arm: found.disagreement
         for arm, found in material.competitors.items()
@@ -385,12 +385,12 @@ def figures_of(section: str, material: Material) -> list[Figure]:
 
 
 def missing_figures(material: Material) -> dict[str, str]:
-    """Title -> what brings it, of every figure that these runs do not give."""
+    """Title -> what it needs, for every figure that these runs do not allow."""
     return {row.title: row.needs for row in FIGURES.values() if not row.make(material)}
 
 
 def all_figures(material: Material) -> list[Figure]:
-    """Every figure that the runs give, none of them small, each under a name of its own."""
+    """Every figure that the runs allow, all in full size, each under its own name."""
     return [
         replace(figure, small=False) for row in FIGURES.values() for figure in row.make(material)
     ]

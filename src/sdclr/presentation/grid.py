@@ -1,6 +1,6 @@
-"""The report of a grid as data, and printed: terminal, Markdown, CSV, JSON.
+"""The report of a grid as data, and its output: terminal, Markdown, CSV, JSON.
 
-Accuracies are fractions until they are printed; effects are percentage points, as the question's d is.
+Accuracies are fractions until they are printed; effects are percentage points, like the question's d.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class ArmRow:
 
 @dataclass(frozen=True)
 class Interval:
-    """In percentage points; nan where no interval can be given."""
+    """In percentage points; nan if no interval can be given."""
 
     mean: float
     low: float
@@ -65,19 +65,19 @@ class ComparedArm:
     n: int
     planned: int
     std: float
-    """Of the paired differences, in points, ddof 1."""
+    """That of the paired differences, in points, ddof 1."""
     verdict: str
     beside: Mapping[str, Interval]
-    """What is shown without a verdict: Few, Many, Std."""
+    """Measures shown without a verdict: Few, Many, Std."""
     needed: int | None
-    """Cells that make the half-width d, by the spread so far."""
+    """Cells needed for a half-width of d, by the spread so far."""
     needed_for_half: int | None
     """The same for d / 2."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """The question, and how it is answered."""
+    """The question and its answer."""
 
     text: str
     baseline: str
@@ -112,7 +112,7 @@ class SweepPoint:
     arm: str
     value: float
     accuracy: Interval
-    """In percent: the mean over the cells with its 95 % t-interval."""
+    """In percent: the mean over the cells, with its 95 % t-interval."""
     n: int
 
 
@@ -131,7 +131,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class MiningCurve:
-    """AUROC of few against all other training images by epoch: a curve for each cell."""
+    """AUROC of few against all other training images by epoch, one curve per cell."""
 
     arm: str
     column: str
@@ -140,7 +140,7 @@ class MiningCurve:
 
 @dataclass(frozen=True)
 class GridReport:
-    """What a grid has found so far."""
+    """The results of a grid so far."""
 
     grid: str
     """The name of its file, without the suffix."""
@@ -151,7 +151,7 @@ class GridReport:
     """Name -> heading."""
     rows: Sequence[ArmRow]
     cells: Sequence[Mapping[str, Any]]
-    """One for each finished cell and probe, by the names of CSV_HEADER."""
+    """One for each finished cell and probe, with the keys of CSV_HEADER."""
     num_done: int
     num_planned: int
     num_failed: int
@@ -163,7 +163,7 @@ class GridReport:
     hardware: Sequence[str]
     versions: Sequence[str]
     seconds: float
-    """Of all cells' training and probes."""
+    """Total time of all cells' training and probes."""
     command: str
     notes: Sequence[str]
 
@@ -173,7 +173,7 @@ Section = tuple[str, list[str], list[list[str]], list[str]]
 
 
 def points(interval: Interval) -> str:
-    """ "+1.20 [+0.31, +2.09]" """
+    """For example "+1.20 [+0.31, +2.09]"."""
     if math.isnan(interval.mean):
         return "-"
     mean = f"{_plain(interval.mean):+.2f}"
@@ -183,7 +183,7 @@ def points(interval: Interval) -> str:
 
 
 def _plain(value: float) -> float:
-    return round(value, 2) + 0.0  # no "-0.00"
+    return round(value, 2) + 0.0  # avoids "-0.00"
 
 
 def needed_text(compared: ComparedArm, d: float) -> str:
@@ -224,7 +224,7 @@ def _table_notes(report: GridReport) -> list[str]:
 
 
 def facts(report: GridReport) -> list[str]:
-    """What a reader needs to know of how the numbers were made."""
+    """How the numbers were made: hardware, versions, time and command."""
     minutes, seconds = divmod(round(report.seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return [
@@ -267,7 +267,7 @@ def _sweep_cells(point: SweepPoint) -> list[str]:
 
 
 def _mining_epochs(report: GridReport) -> list[int]:
-    """At most six epochs that every curve has, the first and the last among them."""
+    """At most six epochs that every curve has, including the first and the last."""
     sets = [{epoch for epoch, _ in run} for curve in report.mining for run in curve.runs]
     shared = sorted(set.intersection(*sets)) if sets else []
     if len(shared) <= 6:
@@ -346,7 +346,7 @@ def render_terminal(report: GridReport, console: Console) -> None:
 
 
 def _widths(lines: Sequence[Sequence[str]], available: int) -> list[int]:
-    """Characters of each column. What does not fit goes on in the next line, at a space: a number is never cut."""
+    """The width of each column in characters. Longer text wraps at spaces; a number is never cut."""
     columns = list(zip(*lines, strict=True))
     least = [
         max(len(word) for text in column for word in (text.split() or [""])) for column in columns
@@ -360,7 +360,7 @@ def _widths(lines: Sequence[Sequence[str]], available: int) -> list[int]:
 
 
 def to_markdown(report: GridReport, figures: Mapping[str, str] | None = None) -> str:
-    """``figures``: heading -> file name of a picture that is shown below the table of that heading."""
+    """``figures``: heading -> file name of a picture shown below the table with that heading."""
     lines = [MARKDOWN_MARK, f"# {markdown_line(report.title)}", ""]
     if report.asked is not None and report.asked.text:
         lines += [markdown_line(report.asked.text), ""]

@@ -23,7 +23,7 @@ MINING_COLUMN = "disagreement"
 
 
 def effects_svg(asked: Question, name: str = "effects") -> str:
-    """Each arm's paired difference with the interval that decides; the band is -d .. +d.
+    """Each arm's paired difference with the decisive interval; the band is -d .. +d.
 
     ``name`` prefixes every id, so that several figures can share a page.
     """
@@ -86,7 +86,7 @@ def mining_svg(report: GridReport, name: str = "mining") -> str:
 
 
 def figures(report: GridReport) -> dict[str, str]:
-    """Heading of the table that it belongs to -> its figure."""
+    """Heading of a table -> its figure."""
     found: dict[str, str] = {}
     if report.asked is not None and any(arm.n for arm in report.asked.arms):
         found[report.asked.heading] = effects_svg(report.asked)

@@ -1,8 +1,8 @@
-"""One self-contained HTML page from a report: no font, image, style or script from elsewhere.
+"""One self-contained HTML page from a report: no external font, image, style or script.
 
-The template escapes everything; only the SVG made by ``plots`` is inserted as it is (matplotlib escapes its labels).
-Controls and turning signs are shown as escapes. A Content-Security-Policy lets the page load nothing, and run nothing
-but the one script that sorts its tables, whatever a name in it holds.
+The template escapes everything; only the SVG made by ``plots`` is inserted unescaped (matplotlib escapes its labels).
+Control and bidirectional characters are shown as escapes. A Content-Security-Policy lets the page load nothing, and run
+nothing but the one script that sorts its tables, whatever a name in it contains.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from sdclr.presentation.unlabelled import UnlabelledReport, UnlabelledRun
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure as the page has it."""
+    """A figure as shown on the page."""
 
     title: str
     caption: str
     alternative: str
-    """What a screen reader says of it."""
+    """The alternative text for screen readers."""
     svg: Markup
     file: str
     data: str
-    """A data: address of the numbers, as CSV."""
+    """A data: URL of the numbers, as CSV."""
     small: bool
 
 
@@ -56,24 +56,24 @@ class Part:
 
 
 def render_unlabelled_html(report: UnlabelledReport) -> str:
-    """The page of runs that nothing was evaluated of, pictures included, as text."""
+    """The page of runs without an evaluation, including pictures, as text."""
     lead = [run.description for run in report.runs]
     return _page(report.title, lead, None, report.runs, [run.record.arm for run in report.runs])
 
 
 def render_html(report: Report, runs: Sequence[UnlabelledRun] = ()) -> str:
-    """The whole page as text; ``runs``: what is to be shown of their images besides the numbers."""
+    """The whole page as text; ``runs``: what is shown about their images besides the numbers."""
     return _page(report.title, [report.description], report, runs, report.arms)
 
 
 def digest_of_runs(folders: Iterable[Path | str]) -> str:
-    """By which a page is known to be of these runs, wherever they lie."""
+    """A digest that identifies the runs of a page, wherever they are."""
     names = sorted(Path(folder).absolute().name for folder in folders)
     return hashlib.sha256("\0".join(names).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def runs_of_page(text: str) -> str | None:
-    """The digest in the head of a page; None where an earlier version has written none."""
+    """The digest in the head of a page; None if an earlier version wrote the page."""
     found = re.search(r'<meta name="runs" content="([0-9a-f]{16})">', text)
     return found[1] if found else None
 
@@ -81,8 +81,8 @@ def runs_of_page(text: str) -> str | None:
 def material_of(
     report: Report | None, runs: Sequence[UnlabelledRun], arms: Sequence[str]
 ) -> Material:
-    """What figures are drawn from, with the colour of each arm."""
-    from sdclr.presentation import plots  # matplotlib, which only figures need
+    """The data for figures, with the colour of each arm."""
+    from sdclr.presentation import plots  # imports matplotlib, which only figures need
 
     return Material(report, runs, plots.arm_colours(list(dict.fromkeys(arms))), plots.GROUP_COLOURS)
 
@@ -125,7 +125,7 @@ def _part(number: int, name: str, subject: Subject) -> Part:
     row = SECTIONS[name]
     file = f"sections/{row.template or name}.html.j2"
     return Part(
-        # ids of an SVG are not escaped: no name of a file is in them
+        # ids in an SVG are not escaped, so they contain no file names
         f"{name.replace('_', '-')}-{number}",
         row.title,
         row.hint,
@@ -136,7 +136,7 @@ def _part(number: int, name: str, subject: Subject) -> Part:
 
 
 def _plot(figure: Figure, name: str) -> Plot:
-    from sdclr.presentation import plots  # matplotlib, which only figures need
+    from sdclr.presentation import plots  # imports matplotlib, which only figures need
 
     svg = plots.svg_of(figure.drawing, name, small=figure.small)
     return Plot(
@@ -151,7 +151,7 @@ def _plot(figure: Figure, name: str) -> Plot:
 
 
 _PLAIN = ",.;:()[]/-_+*@!~"
-"""Signs that stand for themselves in a data: address."""
+"""Characters that need no escape in a data: URL."""
 
 
 def _image_counts(split: SplitCounts, subset: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""The map of a sample of images: which of them have room for a picture, and which are a dot."""
+"""The map of a sample of images: which are shown as pictures, and which as dots."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sdclr.presentation.details import EmbeddingMap
 
 WIDTH, HEIGHT = 1000, 640
-"""Of the map, in its own units."""
+"""Size of the map, in its own units."""
 TILE = 36
 """Side of a picture."""
 MARGIN = 8
@@ -24,11 +24,11 @@ class Tile:
     y: float
     title: str
     picture: str
-    """A data: address; empty for a dot."""
+    """A data: URL; empty for a dot."""
 
 
 def map_tiles(found: EmbeddingMap) -> Sequence[Tile]:
-    """Dots first, then pictures, in the order of the sample; a picture stands where no other one touches it."""
+    """Dots first, then pictures, in the order of the sample; a picture is placed only if it touches no other one."""
     if not found.images:
         return []
     xs, ys = [one.x for one in found.images], [one.y for one in found.images]

@@ -1,4 +1,4 @@
-"""What mining found, in a few lines for the terminal."""
+"""The results of mining, in a few lines for the terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ FIRST_GROUPS = 5
 
 
 def summary(mined: MinedImages) -> str:
-    """Counts, the first groups of the sheet, and what a reader should know; safe to print."""
+    """Counts, the first groups of the sheet, and remarks; safe to print."""
     num_copies, num_junk = int(mined.is_copy.sum()), int(mined.is_junk.sum())
     lines = [
         f"{counted(len(mined), 'image')} in {counted(len(mined.group_score), 'group')}, "
@@ -31,7 +31,7 @@ def summary(mined: MinedImages) -> str:
 
 
 def _heading(mined: MinedImages) -> str:
-    """What the first groups are, and what the number before each of them is."""
+    """A heading for the first groups that explains the number before each of them."""
     if not mined.ranks_rarity:
         return f"first by {mined.score_name}:"
     if mined.rarest_first:

@@ -1,6 +1,6 @@
-"""A model card (README.md of a Hugging Face folder): what a network is, what it learned from, how well, and its limits.
+"""A model card (README.md of a Hugging Face folder): a network, its training data, its accuracy and its limits.
 
-Names no place of the machine, and chooses no licence.
+Contains no paths of the machine, and does not choose a licence.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class ClassifierCard:
     start: str
     num_train: int | None
     validation: Mapping[str, Any]
-    """As model.json has it; empty where nothing was held out."""
+    """As in model.json; empty if nothing was held out."""
     calibration: Mapping[str, Any]
 
 
@@ -49,7 +49,7 @@ class Measured:
     tested_on: str
     dataset: str
     accuracy: float | None
-    """Share of the test images that are predicted right; None where their number is not known."""
+    """Share of the test images that are predicted correctly; None if their number is unknown."""
     num_tested: int | None
     summary: Mapping[str, float]
     """all, many, medium, few, group_std; nan for an empty group."""
@@ -58,7 +58,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What is known of a network; empty or None where nothing is."""
+    """What is known of a network; unknown facts are empty or None."""
 
     name: str
     network: str
@@ -78,9 +78,9 @@ class CardFacts:
     versions: Mapping[str, str]
     classifier: ClassifierCard | None = None
     sees_whole_images: bool = False
-    """Whether nothing is cut off an image before it is resized."""
+    """Whether images are resized without cropping."""
     turns_by_exif: bool = False
-    """Whether photographs are turned as their EXIF tag says."""
+    """Whether photographs are rotated according to their EXIF tag."""
 
 
 def model_card(facts: CardFacts) -> str:
@@ -148,7 +148,7 @@ def _imports(facts: CardFacts) -> str:
 
 
 def _opened(facts: CardFacts) -> str:
-    """A photograph, turned as its EXIF tag says where the run has turned its own."""
+    """Code that opens a photograph, rotated according to its EXIF tag if the run has rotated its own."""
     opened = 'Image.open("a.jpg")'
     return (
         f'{f"ImageOps.exif_transpose({opened})" if facts.turns_by_exif else opened}.convert("RGB")'
@@ -162,7 +162,7 @@ def _prepares(facts: CardFacts) -> str:
 
 
 def _use_of_other_channels(facts: CardFacts, outcome: str) -> str:
-    """The way without timm's transforms, which take photographs alone."""
+    """Loading without timm's transforms, which only accept photographs."""
     channels = len(facts.mean)
     return f"""## How to load it
 

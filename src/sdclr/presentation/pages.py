@@ -1,4 +1,4 @@
-"""What all our HTML pages share: how their templates are filled in, and the mark they begin with."""
+"""Shared parts of all our HTML pages: how their templates are rendered, and the mark they begin with."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ MARK = """<!doctype html>
 <meta charset="utf-8">
 <meta name="generator" content="sdclr">
 """
-"""What our pages begin with: by it they are known for ours."""
+"""The start of our pages, by which they are recognised."""
 
 
 def template(name: str) -> Template:
-    """A template of ``templates``: it escapes everything, and shows what is invisible as escapes."""
+    """A template from ``templates``: it escapes everything, and shows invisible characters as escapes."""
     return _environment().get_template(name)
 
 
@@ -32,13 +32,13 @@ def has_template(name: str) -> bool:
 
 
 def allowed(text: str) -> str:
-    """A source of a Content-Security-Policy that allows this very text as a script or a style."""
+    """A Content-Security-Policy source that allows exactly this text as a script or a style."""
     digest = hashlib.sha256(text.encode()).digest()
     return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
 
 
 def source(name: str) -> str:
-    """A file of ``templates`` as it is: a style or a script that a page has within it."""
+    """The text of a file in ``templates``: a style or a script to embed in a page."""
     environment = _environment()
     assert environment.loader is not None
     text, _, _ = environment.loader.get_source(environment, name)

@@ -1,7 +1,7 @@
 """The paper's table as data: every split, mean ± std over the splits, and the published row.
 
-For each arm under each probe. Accuracies and spreads are fractions. This file computes no result
-and prints nothing; ``paper_table`` does.
+For each arm under each probe. Accuracies and spreads are fractions. This file computes no results;
+``paper_table`` prints them.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ COLUMNS = {
 """Field of a balancedness -> header. Both spreads are better when lower."""
 
 SETTINGS = ("head depth", "norms", "temperature", "prune ratio")
-"""What every row says about its arm: the known confounds of the published comparison."""
+"""The settings shown in every row: the known confounds of the published comparison."""
 
 
 @dataclass(frozen=True)
 class PaperRow:
-    """One row: a single split, the mean over the splits, or what was published."""
+    """One row: a single split, the mean over the splits, or the published numbers."""
 
     kind: Literal["split", "mean", "published"]
     label: str
@@ -36,7 +36,7 @@ class PaperRow:
     settings: Sequence[str]
     """In the order of SETTINGS."""
     values: Mapping[str, MeanStd]
-    """By column; a column that is missing is not known."""
+    """By column; missing columns are unknown."""
     num_runs: int | None = None
     """Trainings that the row rests on: the seeds of a split, or those of all splits. None for a published one."""
 

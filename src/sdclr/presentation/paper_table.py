@@ -20,11 +20,11 @@ from sdclr.presentation.paper import COLUMNS, SETTINGS, PaperArm, PaperRow, Pape
 from sdclr.presentation.tables import cell, markdown_table, percent
 from sdclr.safe_text import csv_row, latex, markdown, one_line
 
-_LABEL_WIDTH, _NUMBER_WIDTH = 21, 8  # 80 columns in all
+_LABEL_WIDTH, _NUMBER_WIDTH = 21, 8  # 80 columns in total
 
 
 def render_terminal(table: PaperTable, console: Console) -> None:
-    """Print every arm under each probe; the ± of a mean has a line of its own, so that 80 columns are enough."""
+    """Print every arm under each probe; the ± of a mean is on its own line, so that 80 columns are enough."""
     console.print(Text(one_line(table.title), style="bold"))
     for probe, arms in _by_probe(table).items():
         console.print(Text(f"\n{one_line(table.probes[probe])}", style="bold cyan"))
@@ -58,7 +58,7 @@ def _grid(rows: Sequence[Sequence[str]], style: str) -> Table:
 
 
 def to_markdown(table: PaperTable) -> str:
-    """One table a probe, the settings of the arm in every row."""
+    """One table per probe, with the settings of the arm in every row."""
     parts = [f"# {markdown(table.title)}"]
     for probe, arms in _by_probe(table).items():
         body = [
@@ -82,7 +82,7 @@ CSV_HEADER = (
 
 
 def to_csv(table: PaperTable) -> str:
-    """One line a row: fractions in full precision; what is not known, and the std of a single split, is empty.
+    """One line per row: fractions in full precision; unknown values, and the std of a single split, are empty.
 
     n counts splits, and runs the trainings: of a split with several seeds their mean is given.
     """
@@ -112,11 +112,11 @@ def to_csv(table: PaperTable) -> str:
 
 
 LATEX_MARK = "% written by sdclr; needs \\usepackage{booktabs}"
-"""The first line of our LaTeX files: by it they are known for ours."""
+"""The first line of our LaTeX files, by which they are recognised."""
 
 
 def to_latex(table: PaperTable) -> str:
-    """A booktabs table a probe, ready for \\input."""
+    """One booktabs table per probe, ready for \\input."""
     parts = [LATEX_MARK]
     for probe, arms in _by_probe(table).items():
         header = ["Arm", "", *SETTINGS, *COLUMNS.values()]
@@ -143,7 +143,7 @@ def _by_probe(table: PaperTable) -> dict[str, list[PaperArm]]:
 
 
 def _settings_line(settings: Sequence[str]) -> str:
-    """ "head 3, own norms, temperature 0.2, pruned 0.9", without what the method does not have."""
+    """For example "head 3, own norms, temperature 0.2, pruned 0.9", without settings that the method does not have."""
     words = {
         "head depth": "head {}",
         "norms": "{} norms",

@@ -2,7 +2,7 @@
 
 A arms, C classes, E epochs. SVG is one ``<svg>`` element without an XML header, the same bytes for the same input.
 Ink is ``currentColor`` and the background transparent, so a figure follows the page into dark mode; the arms' colours
-are Okabe and Ito's, told apart under every common colour blindness. No global pyplot state is touched.
+are Okabe and Ito's, which are distinguishable under every common colour blindness. No global pyplot state is changed.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from sdclr.presentation.report import ArmCurves, ClassBars
 from sdclr.safe_text import one_line
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_INK = "#010203"  # stands for the page's text colour until the SVG is written
+_INK = "#010203"  # placeholder for the page's text colour until the SVG is written
 PRINTED_INK = "#1b2430"
 ALARM = "#C2185B"
 GROUP_COLOURS = {"many": "#0072B2", "medium": "#E69F00", "few": "#D55E00", "all": "#009E73"}
 VERDICT_COLOURS = {"better": "#009E73", "worse": "#D55E00", "open": "#7b8794"}
 _STYLES: Any = ("solid", (0, (5, 2)), (0, (1, 1.5)))
 _WORD = 0.085
-"""Room for "Medium", as a share of the width of the axes."""
+"""Width of the word "Medium", as a share of the width of the axes."""
 _AXES_POINTS = 600
-"""Width of the axes."""
+"""Width of the axes in points."""
 _CHARACTERS = 96
-"""How many of them have room below the axes."""
+"""How many characters fit below the axes."""
 _SHORTEST_NAME = 5
-"""A name cut shorter than this says nothing."""
-_MAX_BARS = 240  # bars of fewer than two pixels cannot be told apart: draw dots
+"""A name cut shorter than this is not informative."""
+_MAX_BARS = 240  # bars narrower than two pixels are indistinguishable, so dots are drawn
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: searchable, and in the page's font
     "svg.hashsalt": "sdclr",
@@ -57,7 +57,7 @@ _STYLE: dict[Any, Any] = {
 
 
 def arm_colours(arms: Sequence[str]) -> dict[str, str]:
-    """The colour an arm has in every figure of a report, also in those that not every arm is part of."""
+    """The colour of an arm in every figure of a report, including those that not every arm is part of."""
     return {arm: PALETTE[number % len(PALETTE)] for number, arm in enumerate(arms)}
 
 
@@ -68,7 +68,7 @@ def svg_of(drawing: object, name: str, *, small: bool = False) -> str:
 
 
 def svg_file(drawing: object, title: str) -> str:
-    """The same as a file of its own, under its title: dark ink on white."""
+    """The same as a separate file, with its title: dark ink on white."""
     head = '<?xml version="1.0" encoding="utf-8"?>\n'
     white = '<rect width="100%" height="100%" fill="#ffffff"/>'
     with rc_context(_STYLE):
@@ -148,7 +148,7 @@ def _lines(drawing: Lines, small: bool) -> Figure:
         mean = _mean_curve(runs)
         if not mean:  # no epoch in common
             continue
-        marker = "o" if len(mean) < 8 else ""  # of few points the line alone says too little
+        marker = "o" if len(mean) < 8 else ""  # with few points, the line alone is not enough
         axes.plot(
             *zip(*mean, strict=True),
             linewidth=2,
@@ -177,7 +177,7 @@ def _lines(drawing: Lines, small: bool) -> Figure:
 
 
 def _forest(drawing: Forest, _: bool) -> Figure:
-    """Rows from top to bottom, groups under their names, numbers at the right; zero is a line."""
+    """Rows from top to bottom, groups under their names, numbers at the right; a line at zero."""
     texts: list[tuple[float, str, bool]] = []
     places: list[float] = []
     y = 0.0
@@ -229,7 +229,7 @@ def _histogram(drawing: Histogram, _: bool) -> Figure:
 
 
 def _layers(drawing: Layers, _: bool) -> Figure:
-    """Layers from top to bottom; of many layers only some are named."""
+    """Layers from top to bottom; if there are many, only some are named."""
     names = list(dict.fromkeys(layer[0] for arm in drawing.arms.values() for layer in arm))
     figure, axes = _canvas(min(0.9 + 0.2 * max(len(names), 3), 7.5))
     place = {name: number for number, name in enumerate(names)}
@@ -280,18 +280,18 @@ DRAWN: Mapping[type, Callable[[Any, bool], Figure]] = {
     Layers: _layers,
     Dots: _dots,
 }
-"""Kind of drawing -> how it is drawn; the second argument: whether it is to be a small one."""
+"""Kind of drawing -> function that draws it; its second argument: whether the figure should be small."""
 
 
 def _mean_curve(runs: Sequence[Sequence[tuple[float, float]]]) -> list[tuple[float, float]]:
-    """The mean over the runs, at the epochs that all of them have."""
+    """The mean over the runs, at the epochs that all of them share."""
     tables = [dict(run) for run in runs]
     shared = sorted(set.intersection(*(set(table) for table in tables)))
     return [(epoch, float(np.mean([table[epoch] for table in tables]))) for epoch in shared]
 
 
 def _canvas(height: float, width: float = 9) -> tuple[Figure, Axes]:
-    """A figure of so many inches; the page scales it to its own width."""
+    """A figure with its size in inches; the page scales it to its own width."""
     figure = Figure(figsize=(width, height), layout="constrained")
     figure.patch.set_alpha(0)
     axes = figure.add_subplot()
@@ -320,7 +320,7 @@ def _shade_groups(axes: Axes, groups: Sequence[str]) -> None:
 
 
 def _apart(centres: Sequence[float], num_classes: int) -> list[float]:
-    """Centres of words in one row, moved so that none touches another and none leaves the axes."""
+    """Centres of words in one row, moved so that they neither overlap nor leave the axes."""
     room = num_classes * _WORD
     low, high = 0.5 + room / 2, num_classes + 0.5 - room / 2
     placed: list[float] = []
@@ -333,7 +333,7 @@ def _apart(centres: Sequence[float], num_classes: int) -> list[float]:
 
 
 def _label_ranks(axes: Axes, bars: ClassBars) -> None:
-    """Under each bar the name of its class, where all of them have room; else some of the ranks. And the count."""
+    """Label each bar with the name of its class if all of them fit, otherwise some of the ranks; and with the count."""
     num_classes = len(bars.counts)
     room = _CHARACTERS // num_classes - 1
     below = [f"({count:,})" for count in bars.counts]
@@ -354,7 +354,7 @@ def _label_ranks(axes: Axes, bars: ClassBars) -> None:
 
 
 def _step_without_overlap(labels: Sequence[str]) -> int:
-    """The smallest step at which labels of 9 points stand free of their neighbours; at most 20 of them."""
+    """The smallest step at which labels of 9 points do not overlap, with at most 20 of them."""
     step = -(-len(labels) // 20)
     while step < len(labels):
         widths = [sum(3.5 if one in "(,)" else 5.8 for one in label) for label in labels[::step]]
@@ -366,18 +366,18 @@ def _step_without_overlap(labels: Sequence[str]) -> int:
 
 
 def _in_legend(name: str, n: int = 1) -> str:
-    """A name as a legend takes it, with the number of runs or splits where it is a mean.
+    """A name suitable for a legend, with the number of runs or splits if it is a mean.
 
-    matplotlib leaves out what begins with an underscore, and cannot show nothing.
+    matplotlib leaves out names that begin with an underscore, and cannot show an empty one.
     """
     name = one_line(name) + (f" (n = {n})" if n > 1 else "")
     return name if name and not name.startswith("_") else f" {name}"
 
 
 def _legend(axes: Axes, figure: Figure, width: int = 110) -> None:
-    """Arms, then chance, above the axes; long labels take more rows, and the figure grows by those.
+    """Arms, then chance, above the axes; long labels take more rows, and the figure grows accordingly.
 
-    ``width``: characters that fit beside one another.
+    ``width``: characters that fit in a row.
     """
     entries = sorted(
         zip(*axes.get_legend_handles_labels(), strict=True), key=lambda entry: entry[1] == "chance"
@@ -397,7 +397,7 @@ def _legend(axes: Axes, figure: Figure, width: int = 110) -> None:
 def _svg(figure: Figure, name: str) -> str:
     """The figure as one ``<svg>`` element, its ids prefixed with ``name``, no metadata."""
     stream = io.StringIO()
-    # the browser has fonts for every script; matplotlib only measures with its own
+    # the browser has fonts for every script; matplotlib only measures with its own fonts
     with silenced_warnings("Glyph .* missing from"):
         figure.savefig(stream, format="svg", metadata={"Date": None})
     text = stream.getvalue()

@@ -1,4 +1,4 @@
-"""What a collection looks like as a whole, as data and as lines for the terminal."""
+"""The profile of a whole collection, as data and as lines for the terminal."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 from sdclr.safe_text import command, counted
 
 BANDS = (1, 2, 5, 10, 50, 100, 500, 1000)
-"""Where the bands of the spectrum begin, in images of a mode."""
+"""Lower bounds of the bands of the spectrum, in images per mode."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A number, the interval it lies in, and whether that says something."""
+    """An estimate, its interval, and whether that is informative."""
 
     estimate: float
     low: float
@@ -24,7 +24,7 @@ class Interval:
     is_known: bool
 
     def words(self) -> str:
-        """ "about 14 (6 to 25)"; infinite ends are said."""
+        """For example "about 14 (6 to 25)"; infinite ends are written as words."""
         ends = f"{_number(self.low)} to {_number(self.high)}"
         return f"about {_number(self.estimate)} ({ends})" if self.is_known else f"unknown ({ends})"
 
@@ -51,12 +51,12 @@ class CollectionProfile:
     largest: list[str]
     """A typical image of each of the largest modes."""
     rarest: list[str]
-    """Likewise of the smallest ones."""
+    """Likewise for the smallest ones."""
     num_answers: int
     radius_by: str = "answers"
-    """What the radius of a mode goes by: answers (of both kinds), all same, all different, or images (alone)."""
+    """The basis of the radius of a mode: answers (of both kinds), all same, all different, or images (alone)."""
     folder: str = "FOLDER"
-    """Of the collection, as commands name it."""
+    """The folder of the collection, as it is given in commands."""
 
     def to_dict(self) -> dict[str, Any]:
         """For profile.json; infinite numbers are null."""
@@ -66,8 +66,8 @@ class CollectionProfile:
 
     @classmethod
     def of_content(cls, content: Mapping[str, Any]) -> CollectionProfile:
-        """What :meth:`to_dict` gave; KeyError or TypeError for anything else."""
-        # of an earlier version without the last ones
+        """Restore what :meth:`to_dict` returned; raises KeyError or TypeError for anything else."""
+        # earlier versions lack the last fields
         fields = {name: content[name] for name in cls.__dataclass_fields__ if name not in _LATER}
         fields |= {name: content[name] for name in _LATER if name in content}
         for name in ("modes", "rare_modes", "effective_modes"):
@@ -78,7 +78,7 @@ class CollectionProfile:
         return cls(**fields)
 
     def spectrum(self) -> list[tuple[str, int, int]]:
-        """(band of sizes, modes in it, images in them), by BANDS, those that hold a mode."""
+        """(band of sizes, modes in it, images in them) for each non-empty band of BANDS."""
         found = []
         for low, high in zip(BANDS, [*BANDS[1:], None], strict=True):
             inside = [s for s in self.sizes if s >= low and (high is None or s < high)]
@@ -89,7 +89,7 @@ class CollectionProfile:
         return found
 
     def verdict(self) -> str:
-        """What can be said of the number of kinds, one sentence."""
+        """What is known of the number of kinds, in a sentence or two."""
         ends = f"{_number(self.modes.low)} and {_number(self.modes.high)}"
         answers = counted(self.num_answers, "answer")
         ask = command("sdclr", "profile", Path(self.folder), "--ask", 50)
@@ -124,7 +124,7 @@ class CollectionProfile:
         )
 
     def rows(self) -> list[tuple[str, str]]:
-        """What is known, and how it is said."""
+        """(name, value) of what is known."""
         rows = [
             ("images", f"{self.num_images:,}"),
             ("modes", self.modes.words()),
@@ -140,12 +140,12 @@ class CollectionProfile:
         return rows
 
     def _rare_words(self) -> str:
-        if self.num_images <= 100:  # one image is 1 % at least
+        if self.num_images <= 100:  # one image is at least 1 %
             return f"none can be, of {counted(self.num_images, 'image')}"
         return self.rare_modes.words()
 
     def galleries(self, pictures: Mapping[str, str]) -> list[tuple[str, list[tuple[str, str]]]]:
-        """(heading, [(name, data: address or "")]); ``pictures``: name -> a small JPEG in base64."""
+        """(heading, [(name, data: URL or "")]); ``pictures``: name -> a small JPEG in base64."""
         rows = (
             ("A typical image of each of the largest modes", self.largest),
             ("And of the smallest ones", self.rarest),
@@ -157,7 +157,7 @@ class CollectionProfile:
         ]
 
     def lines(self) -> list[str]:
-        """For the terminal."""
+        """The profile as lines for the terminal."""
         rows = self.rows()
         width = max(len(name) for name, _ in rows)
         lines = [self.title, *(f"  {name:<{width}}  {value}" for name, value in rows)]

@@ -9,7 +9,7 @@ from sdclr.presentation.profile import CollectionProfile
 
 
 def render_profile_html(profile: CollectionProfile, pictures: Mapping[str, str]) -> str:
-    """The whole page. ``pictures``: name -> a small JPEG in base64; an image without one is its name alone."""
+    """The whole page. ``pictures``: name -> a small JPEG in base64; an image without one is shown by its name."""
     return template("profile.html.j2").render(
         title=profile.title, profile=profile, galleries=profile.galleries(pictures)
     )

@@ -1,6 +1,6 @@
-"""How far a long task is: live bars on a terminal, a line now and then in a log file.
+"""The progress of long tasks: live bars on a terminal, occasional lines in a log file.
 
-Both show what is done, the rate and the time left. Nothing is written to standard output, which belongs to results.
+Both show what is done, the rate and the time left. Nothing is written to standard output, which is for results.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from rich.console import Console
 from rich.table import Column
 from rich.text import Text
 
-from sdclr.any_progress import AnyProgress as AnyProgress  # handed on
+from sdclr.any_progress import AnyProgress as AnyProgress  # re-exported
 from sdclr.any_progress import NoProgress as NoProgress
 from sdclr.any_progress import closed, opened
 from sdclr.output_streams import EnduringStream
 from sdclr.safe_text import clock, one_line, shown
 
 LINE_INTERVAL_SECONDS = 10.0
-"""At most one plain line for each task in this time, besides its first and last."""
+"""At most one plain line per task in this time, besides its first and last."""
 
 
 @dataclass
@@ -48,9 +48,9 @@ class Task:
     printed_seconds: float = 0.0
 
     def summary(self, now: float) -> str:
-        """ "300/1200 steps, 25 %, loss 4.91, 0:00:30 left, 29.8 steps/s"; the rate counts this sitting only.
+        """For example "300/1200 steps, 25 %, loss 4.91, 0:00:30 left, 29.8 steps/s"; the rate is that of this session.
 
-        What a reader looks for comes first: a narrow terminal cuts the end.
+        The most important parts come first: a narrow terminal cuts the end.
         """
         elapsed, new = now - self.started_seconds, self.done - self.initial
         parts = [f"{self.done}/{self.total} {self.unit}"]
@@ -69,7 +69,7 @@ class Task:
 
 
 class _StatusColumn(rich.progress.ProgressColumn):
-    """The task's summary, the same words as in a log file."""
+    """The task's summary, with the same text as in a log file."""
 
     max_refresh = 0.25
 
@@ -89,10 +89,10 @@ class Progress:
             task = progress.add("SimCLR, split 1", total=1200, unit="steps")
             progress.advance(task, note="loss 4.91")
 
-    Bars where ``console`` (standard error unless given) is a terminal, plain lines elsewhere. A bar is there while its
-    task runs; then one line stays in its place, so that results below it are printed on a terminal at rest.
-    ``now`` is the time source, in seconds. Where nobody reads what is shown (a closed pipe, a full log disk) it goes
-    quiet, and the work goes on.
+    Bars if ``console`` (standard error by default) is a terminal, plain lines otherwise. A bar is shown while its
+    task runs; then one line replaces it, so that later results are printed on a terminal without moving bars.
+    ``now`` is the time source, in seconds. If the output cannot be written (a closed pipe, a full log disk), it goes
+    quiet, and the work continues.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class Progress:
                 self._end(index, "finished" if task.done >= task.total else "stopped")
 
     def add(self, description: str, total: int, unit: str = "steps", done: int = 0) -> int:
-        """Start a task of ``total`` units, ``done`` of which an earlier sitting has finished. Returns its handle."""
+        """Start a task of ``total`` units, ``done`` of which an earlier session has finished. Returns its handle."""
         now, description = self._now(), shown(description)
         task = Task(description, total, unit, now, initial=done, done=done, printed_seconds=now)
         self._tasks.append(task)
@@ -148,7 +148,7 @@ class Progress:
         return len(self._tasks) - 1
 
     def advance(self, task: int, amount: int = 1, note: str | None = None) -> None:
-        """Count ``amount`` more units; ``note`` (loss, learning rate, ...) stays until the next one."""
+        """Count ``amount`` more units; ``note`` (loss, learning rate, ...) is shown until the next one."""
         ours = self._tasks[task]
         ours.done += amount
         if note is not None:
@@ -164,7 +164,7 @@ class Progress:
             self._line(ours, ours.summary(now))
 
     def finish(self, task: int, note: str | None = None) -> None:
-        """The task is over: what was counted is all that there was to do. Its last line stays."""
+        """End the task: the units counted so far are all there were. Its last line remains."""
         ours = self._tasks[task]
         if note is not None:
             ours.note = note
@@ -173,21 +173,21 @@ class Progress:
         self._end(task, "finished")
 
     def print(self, text: str) -> None:
-        """A line of plain text above the bars."""
+        """Print a line of plain text above the bars."""
         if self._quiet:
             return
         try:
             self._console.print(Text(one_line(text)), soft_wrap=True)
-        except (OSError, ValueError):  # nobody can read it: no reason to end the work
+        except (OSError, ValueError):  # unreadable output is no reason to end the work
             self._quiet = True
 
     def announce(self, text: str) -> None:
-        """A line that may be written from a signal handler, whatever the process is in the middle of.
+        """Write a line from a signal handler, whatever the process is doing.
 
-        It takes no lock and goes past every buffer, straight to the file.
+        It takes no lock and bypasses every buffer, straight to the file.
         """
         bars = sum(task.bar is not None for task in self._tasks)
-        # below the bars, and as many lines of room as these take when they are drawn anew
+        # below the bars, followed by as many empty lines as they take when they are redrawn
         line = f"\r\x1b[2K{one_line(text)}" + "\n" * bars if bars else f"{one_line(text)}\n"
         with contextlib.suppress(OSError, ValueError):
             os.write(self._console.file.fileno(), line.encode(errors="replace"))

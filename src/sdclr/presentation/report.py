@@ -1,7 +1,7 @@
-"""What a report shows, as plain dataclasses: numbers, words and curves, not yet printed.
+"""The content of a report, as plain dataclasses: numbers, text and curves, not yet printed.
 
 A arms, C classes. Every accuracy, spread and difference is a fraction here. This file computes no
-result, and says nothing of how a table is printed: ``tables``, ``html`` and ``report_json`` do.
+results and does not define how a table is printed: ``tables``, ``html`` and ``report_json`` do.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sdclr.mean_std import MeanStd
 from sdclr.presentation.competitor import Competitor
 
 Over = Literal["splits", "seeds"]
-"""What is repeated: splits, or trainings of one split."""
+"""The repeats: splits, or trainings (seeds) on one split."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Column:
     header: str
     meaning: str
     drop_order: int = 0
-    """On a narrow terminal columns are left out, highest first; 0 stays."""
+    """On a narrow terminal columns are left out, highest first; 0 is always shown."""
 
 
 COLUMNS = (
@@ -59,7 +59,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Mean of ``arm`` - ``baseline`` over the ``n`` splits, or seeds, both have, and its interval, as fractions."""
+    """Mean of ``arm`` - ``baseline`` over the ``n`` common splits, or seeds, and its interval, as fractions."""
 
     probe: str
     measure: str
@@ -68,9 +68,9 @@ class Comparison:
     arm: str
     n: int
     interval: tuple[float, float, float] | None
-    """(mean, low, high) of the 95 % t-interval; None with fewer than two that are shared, and for equal differences."""
+    """(mean, low, high) of the 95 % t-interval; None with fewer than two in common, and for equal differences."""
     single: float | None = None
-    """The difference on the only one that both have, or on each of them."""
+    """The difference on the only common split or seed, or the same difference on all of them."""
     over: Over = "splits"
 
 
@@ -107,7 +107,7 @@ class ClassBars:
     chance: float
     arms: Sequence[ArmBars]
     names: Sequence[str] = ()
-    """Of the class at each rank [C]; empty where it differs from split to split."""
+    """Name of the class at each rank [C]; empty if it differs from split to split."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class ClassRow:
     num_train: int
     num_test: int | None
     accuracy: Mapping[str, float]
-    """Probe -> accuracy; nan where the class was not tested."""
+    """Probe -> accuracy; nan if the class was not tested."""
 
 
 @dataclass(frozen=True)
@@ -142,27 +142,27 @@ class Curve:
     title: str
     ylabel: str
     caption: str = ""
-    """Under the figure of several arms."""
+    """Shown under the figure of several arms."""
     caption_alone: str = ""
-    """Under the figure of a run that is shown alone, where that is to say something else."""
+    """Shown under the figure of a single run, if different."""
     parts: Mapping[str, str] = field(default_factory=dict)
-    """Where it is several quantities: what follows ``key`` and _ in metrics.jsonl -> its name."""
+    """For several quantities: the suffix after ``key`` and _ in metrics.jsonl -> its name."""
     percent: bool = False
-    """Whether it is a share, to be shown in percent."""
+    """Whether it is a share, shown in percent."""
     section: str = "training"
     """The section of the page it belongs to."""
 
 
 @dataclass(frozen=True)
 class Curves:
-    """A curve with what the arms have logged of it."""
+    """A curve with the values that the arms have logged."""
 
     curve: Curve
     arms: Sequence[ArmCurves]
     marks: Sequence[tuple[int, str]] = ()
-    """(epoch, cause) of the alarms that were raised."""
+    """(epoch, cause) of the raised alarms."""
     reference: tuple[float, str] | None = None
-    """A level to compare with, and what it is."""
+    """A level to compare with, and its description."""
 
 
 _LOSS = Curve(
@@ -292,8 +292,8 @@ def register_curve(key: str, title: str, *, ylabel: str | None = None, caption: 
     """Draw one more quantity of metrics.jsonl in every HTML report, and return its row.
 
     ``key``: its name in the lines of metrics.jsonl; arms whose runs have not logged it are left out
-    of the figure. ``ylabel``: the title if it is not given. Raises ConfigError where the key is
-    drawn already, as something else.
+    of the figure. ``ylabel``: by default the title. Raises ConfigError if the key is already drawn
+    differently.
 
     >>> register_curve("learning_rate", "Learning rate").ylabel
     'Learning rate'
@@ -320,7 +320,7 @@ class SplitCounts:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """Where one run's numbers come from."""
+    """The provenance of one run's numbers."""
 
     folder: str
     arm: str
@@ -333,13 +333,13 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class Glance:
-    """The first thing that a reader sees."""
+    """The summary at the top of a report."""
 
     verdict: str
-    """Whether it worked, with its interval; or why that is not known."""
+    """Whether it worked, with its interval; or why that is unknown."""
     kind: Literal["good", "bad", "open"]
     command: str
-    """What answers the question where it is open; empty where it is answered."""
+    """The command that answers an open question; empty if it is answered."""
     rows: Sequence[tuple[str, str]]
     """What was trained, on what, for how long: (question, answer)."""
     more: Sequence[str] = ()
@@ -372,21 +372,21 @@ class Report:
     runs: Sequence[RunRecord]
     versions: Mapping[str, str]
     over: Over = "splits"
-    """What means, stds and intervals are over; n counts these."""
+    """What means, stds and intervals are computed over; n counts these."""
     classes: Sequence[ClassRow] = ()
-    """Of a single run: its classes, most training images first."""
+    """For a single run: its classes, most training images first."""
     glance: Glance | None = None
     competitors: Mapping[str, Competitor] = field(default_factory=dict)
-    """Of the first run of each arm that has one."""
+    """Arm -> the competitor of its first run that has one."""
 
     @property
     def is_as_given(self) -> bool:
-        """Whether the images are somebody's own, of which no split was drawn."""
+        """Whether the images are the user's own, without a drawn split."""
         return bool(self.splits) and all(split.source == "as given" for split in self.splits)
 
     @property
     def subsets(self) -> list[str]:
-        """Those of the splits that hold images; of images as they are given without other names for the same."""
+        """The non-empty subsets of the splits; for images used as given, without other names for the same subset."""
         counts = self.splits[0].counts if self.splits else {}
         filled = [name for name in counts if any(sum(split.counts[name]) for split in self.splits)]
         again = ("long_tail", "few_shot") if self.is_as_given and "train" in filled else ()

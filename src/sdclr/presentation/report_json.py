@@ -1,4 +1,4 @@
-"""A report as one JSON object for scripts: fractions in full precision, null for what is not known."""
+"""A report as one JSON object for scripts: fractions in full precision, null for unknown values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sdclr.presentation.report import Glance, Report
 from sdclr.presentation.unlabelled import UnlabelledReport, UnlabelledRun
 
 JSON_MARK = '{"sdclr_report": 1'
-"""What our JSON reports begin with; the number is that of their form."""
+"""The start of our JSON reports; the number is the version of their format."""
 
 
 def to_json(report: EvaluatedReport | UnlabelledReport) -> str:
@@ -28,7 +28,7 @@ def to_json(report: EvaluatedReport | UnlabelledReport) -> str:
 
 
 def _evaluated(report: Report) -> dict[str, Any]:
-    """Everything but what figures are drawn from."""
+    """Everything except the data of figures."""
     rows = []
     for row in report.rows:
         values = {key: {"mean": one.mean, "std": one.spread} for key, one in row.values.items()}
@@ -53,7 +53,7 @@ def _evaluated(report: Report) -> dict[str, Any]:
 
 
 def _glance_fields(glance: Glance | None) -> dict[str, Any]:
-    """The verdict as the page has it, and whether it is good, bad or open."""
+    """The verdict as shown on the page, and whether it is good, bad or open."""
     if glance is None:
         return {}
     sentences = [glance.verdict, *glance.more]
@@ -77,7 +77,7 @@ def _unlabelled(report: UnlabelledReport) -> dict[str, Any]:
 
 
 def _unlabelled_run(run: UnlabelledRun) -> dict[str, Any]:
-    """Without pictures and curves."""
+    """A run without pictures and curves."""
     measures = {}
     for one in run.measures:
         measures[one.key] = {
@@ -108,7 +108,7 @@ def _unlabelled_run(run: UnlabelledRun) -> dict[str, Any]:
 
 
 def without_nan(value: Any) -> Any:
-    """nan becomes null: JSON has no word for it."""
+    """Replace nan with None, as JSON cannot represent it."""
     if isinstance(value, Mapping):
         return {key: without_nan(one) for key, one in value.items()}
     if isinstance(value, list | tuple):

@@ -1,6 +1,6 @@
 """The sections of a report's page: SECTIONS, one row each, in the order of the page.
 
-A section has a template of its own name in ``templates/sections``, or is made of figures alone.
+A section has a template with its name in ``templates/sections``, or consists only of figures.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Subject:
         return self.report.glance if self.report is not None else None
 
     def figures(self, section: str) -> list[Figure]:
-        """Those of a run in its own part of the page, else those of all runs."""
+        """The figures of a run in its own part of the page, otherwise those of all runs."""
         return figures_of(section, self.material)
 
 
@@ -52,13 +52,13 @@ class Section:
     shown: Callable[[Subject], bool]
     """Whether there is something to show."""
     hint: str = ""
-    """Beside the title."""
+    """Shown beside the title."""
     of_each_run: bool = False
-    """Whether each run has its own, where a page has several."""
+    """Whether each run has its own if a page has several."""
     needs: str = ""
-    """What brings it, as a sentence, where it is missing of a single run; nothing is said without one."""
+    """What it needs, as a sentence, if it is missing for a single run; not mentioned if empty."""
     template: str = ""
-    """Where it is not that of its own name."""
+    """The template's name, if it differs from the section's."""
 
 
 def _of_figures(section: str) -> Callable[[Subject], bool]:
@@ -190,11 +190,11 @@ SECTIONS: Mapping[str, Section] = {
         hint="and what brings it",
     ),
 }
-"""Name -> section; a new one is one row, and a template of that name where it is more than figures."""
+"""Name -> section; a new one is one row, and a template with that name if it is more than figures."""
 
 
 def missing(subject: Subject) -> list[tuple[str, str]]:
-    """(title, why or what brings it) of the sections that a single run lacks."""
+    """(title, why it is missing or what it needs) of the sections that a single run lacks."""
     run, details = subject.run, subject.details
     if run is None or details is None:
         return []
@@ -205,7 +205,7 @@ def missing(subject: Subject) -> list[tuple[str, str]]:
             rows.append((section.title, _about(run, words)))
     if SECTIONS["groups"].shown(subject) and not FIGURES["records"].make(subject.material):
         rows.append((FIGURES["records"].title, _about(run, FIGURES["records"].needs)))
-    # named parts of sections that are there in part
+    # named parts of sections that are partly shown
     rows += [
         (title, _about(run, words))
         for title, words in details.why_missing.items()
@@ -215,7 +215,7 @@ def missing(subject: Subject) -> list[tuple[str, str]]:
 
 
 def _about(run: UnlabelledRun, words: str) -> str:
-    """With the folder of the run where the words say RUN."""
+    """``words`` with RUN replaced by the folder of the run."""
     folder = command(run.record.folder)
     return re.sub(r"\bRUN\b", lambda _: folder, words)
 
@@ -223,7 +223,7 @@ def _about(run: UnlabelledRun, words: str) -> str:
 def arrangement(material: Material) -> Sequence[tuple[str, Subject]]:
     """What the page shows, from top to bottom: (section, its subject).
 
-    Of a single run in the order of the table; of several first what is about all, then each run's own.
+    For a single run in the order of the table; for several runs, first the common sections, then each run's own.
     """
     runs = material.runs
     if material.report is None and len(runs) > 1:

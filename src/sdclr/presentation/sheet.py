@@ -1,4 +1,4 @@
-"""A sheet of images beside their augmented views: what a person should look at before a long run."""
+"""A sheet of images beside their augmented views, to inspect before a long run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SMALLEST_TILE = 96
 MARGIN, HEADER = 6, 22
 GROUPS_PER_ROW = 2
 MARK = "sdclr views"
-"""In the PNG's text: by it a sheet is known for ours."""
+"""A text in the PNG, by which our sheets are recognised."""
 
 
 def sheet_png(stills: Pixels, views_a: Pixels, views_b: Pixels) -> bytes:
@@ -47,5 +47,5 @@ def sheet_png(stills: Pixels, views_a: Pixels, views_b: Pixels) -> bytes:
 
 
 def is_sheet(head: bytes) -> bool:
-    """Whether a file with these first bytes is a sheet of ours."""
+    """Whether a file with these first bytes is one of our sheets."""
     return head.startswith(b"\x89PNG\r\n\x1a\n") and f"tEXtSoftware\0{MARK}".encode() in head[:256]

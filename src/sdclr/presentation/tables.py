@@ -1,4 +1,4 @@
-"""A report printed: a table on the terminal, Markdown, CSV.
+"""Print a report: a table on the terminal, Markdown, CSV.
 
 Fractions become percent here (differences: percentage points); CSV keeps the fractions.
 """
@@ -39,7 +39,7 @@ SEEDS_NOTE = (
 
 
 def comparison_notes(report: Report) -> list[str]:
-    """How comparisons are to be read; none where there are none."""
+    """How to read the comparisons; empty if there are none."""
     if not report.comparisons:
         return []
     if not report.is_as_given:
@@ -56,7 +56,7 @@ def percent(value: float) -> str:
 
 
 def estimate_parts(estimate: MeanStd) -> tuple[str, str]:
-    """("61.23", "± 1.10") in percent; no ± for a single split, where a spread is not known."""
+    """("61.23", "± 1.10") in percent; no ± for a single split, whose spread is unknown."""
     if math.isnan(estimate.mean) or math.isnan(estimate.spread):
         return percent(estimate.mean), ""
     return percent(estimate.mean), f"± {percent(estimate.spread)}"
@@ -73,9 +73,9 @@ def interval_text(interval: tuple[float, float, float]) -> str:
 
 
 def comparison_text(comparison: Comparison) -> str:
-    """The only wording a comparison gets: a direction is named only where the interval excludes zero.
+    """The single wording of comparisons: a direction is named only if the interval excludes zero.
 
-    Judged on the printed digits, so an interval that shows an end at 0.00 claims nothing.
+    Judged on the printed digits, so an interval with an end printed as 0.00 makes no claim.
     """
     header, is_std = HEADERS[comparison.measure], comparison.measure == "group_std"
     if comparison.interval is None:
@@ -87,7 +87,7 @@ def comparison_text(comparison: Comparison) -> str:
             every = f"all {comparison.n} {comparison.over}"
             return f"{header}: the same difference, {points}, on {every}: no interval can be given"
         return f"{header}: {points} on one {one}: no interval can be given"
-    # + 0.0: no "-0.00"
+    # + 0.0 avoids "-0.00"
     mean, low, high = (round(100 * value, 2) + 0.0 for value in comparison.interval)
     basis = f"({'lower is better; ' if is_std else ''}95 % t-interval, n = {comparison.n} {comparison.over})"
     if low <= 0 <= high:
@@ -102,7 +102,7 @@ def comparison_text(comparison: Comparison) -> str:
 
 
 def reading_notes(report: Report) -> list[str]:
-    """What the result table's numbers are."""
+    """How to read the numbers of the result table."""
     spread = (
         "Percent; mean ± population std over n splits (the seeds of a split are averaged first)."
     )
@@ -122,11 +122,11 @@ def reading_notes(report: Report) -> list[str]:
 
 
 PLAIN_ACCURACY = "All is the mean over the classes; the accuracies of folds and of validation count every image alike."
-"""Said wherever both kinds of accuracy can be seen."""
+"""Shown wherever both kinds of accuracy appear."""
 
 
 def probe_notes(report: Report) -> list[str]:
-    """How each probe was fitted, a line each; nothing where the runs differ in it."""
+    """How each probe was fitted, one line each; none for a probe if the runs differ in it."""
     return [
         f"{heading}: {report.probe_details[p]}"
         for p, heading in report.probes.items()
@@ -151,7 +151,7 @@ def comparison_groups(report: Report) -> list[tuple[str, list[Comparison]]]:
 
 
 def render_terminal(report: Report, console: Console) -> None:
-    """Print everything but the figures; columns that do not fit are left out, numbers are never cut."""
+    """Print everything except the figures; columns that do not fit are left out, numbers are never cut."""
     console.print(Text(one_line(report.title), style="bold"))
     console.print(Text(one_line(report.description)))
     columns = _columns_that_fit(report, console)
@@ -228,7 +228,7 @@ def _facts_table(report: Report) -> Table:
 
 
 MARKDOWN_MARK = "<!-- written by sdclr -->"
-"""The first line of our Markdown files, by which they are known for ours."""
+"""The first line of our Markdown files, by which they are recognised."""
 
 
 def to_markdown(report: Report) -> str:

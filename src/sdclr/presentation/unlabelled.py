@@ -1,6 +1,6 @@
-"""Runs without an evaluation: what can be shown of them without labels, on a terminal, a page, as Markdown or CSV.
+"""Runs without an evaluation: what is shown for them without labels, on a terminal, a page, as Markdown or CSV.
 
-This file computes no result; it is handed numbers, names and small pictures.
+This file computes no results; it receives numbers, names and small pictures.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from sdclr.safe_text import csv_row, markdown, markdown_line, one_line
 
 @dataclass(frozen=True)
 class Measure:
-    """One number before and after training; ``nan`` where it is not known."""
+    """One number before and after training; ``nan`` if unknown."""
 
     key: str
     name: str
     meaning: str
     before: float
     before_half_width: float
-    """Of the 95 % interval over the images; ``nan`` for a number that has none."""
+    """Half-width of the 95 % interval over the images; ``nan`` if there is none."""
     after: float
     after_half_width: float
     percent: bool = False
@@ -55,25 +55,25 @@ class Measure:
 
 @dataclass(frozen=True)
 class Picture:
-    """A small image as a page holds it."""
+    """A small image embedded in a page."""
 
     path: str
-    """Of the image it shows, below the folder of the images."""
+    """Path of the image it shows, relative to the folder of the images."""
     source: str
-    """A data: address."""
+    """A data: URL."""
     note: str = ""
 
 
 @dataclass(frozen=True)
 class PictureRow:
-    """Pictures that belong together, the first of which the others are compared with."""
+    """Pictures that belong together; the others are compared with the first."""
 
     pictures: Sequence[Picture]
 
 
 @dataclass(frozen=True)
 class ImageList:
-    """Images that a reader should know of, the first of them by name."""
+    """Images that a reader should know about, the first of them by name."""
 
     title: str
     lines: Sequence[str]
@@ -91,17 +91,17 @@ class Reason:
 
 @dataclass(frozen=True)
 class UnlabelledRun:
-    """All that is shown of one run."""
+    """All that is shown for one run."""
 
     title: str
     description: str
     verdict: str
-    """What the measures say, in a sentence or two; empty where there are none."""
+    """The result of the measures, in a sentence or two; empty if there are none."""
     measures: Sequence[Measure]
     why_not_examined: str
-    """A sentence where there are no measures."""
+    """Why there are no measures; empty if there are."""
     why_no_comparison: str
-    """Why nothing is known of the network before training; empty where it is."""
+    """Why the network before training is unknown; empty if it is known."""
     num_images: int
     num_sampled: int
     curves: Sequence[Curves]
@@ -114,12 +114,12 @@ class UnlabelledRun:
     hardware: str
     versions: Mapping[str, str]
     details: RunDetails | None = None
-    """What a page shows besides; None where a run is one of several that are compared."""
+    """What a page shows in addition; None if the run is one of several that are compared."""
 
 
 @dataclass(frozen=True)
 class UnlabelledReport:
-    """Runs that nothing was evaluated of, in the order given."""
+    """Runs without an evaluation, in the order given."""
 
     runs: Sequence[UnlabelledRun]
 
@@ -129,7 +129,7 @@ class UnlabelledReport:
 
 
 def render_terminal(report: UnlabelledReport, console: Console) -> None:
-    """Print what can be printed: everything but curves and pictures."""
+    """Print everything except curves and pictures."""
     for run in report.runs:
         console.print(Text(one_line(run.title), style="bold"))
         console.print(Text(one_line(run.description)))
@@ -137,7 +137,7 @@ def render_terminal(report: UnlabelledReport, console: Console) -> None:
 
 
 def render_run(run: UnlabelledRun, console: Console) -> None:
-    """Print what is known of a run without labels, under a title that somebody else has printed."""
+    """Print what is known of a run without labels; the caller has printed a title."""
     if not run.measures:
         console.print(Text(one_line(run.why_not_examined)))
     else:
@@ -217,7 +217,7 @@ CSV_HEADER = (
 
 
 def to_csv(report: UnlabelledReport) -> str:
-    """One line for each run and measure, in full precision; what is not known is empty."""
+    """One line for each run and measure, in full precision; unknown values are empty."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(CSV_HEADER)

@@ -1,6 +1,6 @@
 """Complete configs by name. A recipe is a function without arguments; override what you like afterwards.
 
-``*_simclr`` and ``*_sdclr`` are the paper's systems as published, their confounds included; ``*_simclr_matched`` gives
+``*_simclr`` and ``*_sdclr`` are the paper's systems as published, including their confounds; ``*_simclr_matched`` gives
 SimCLR every setting of the SDCLR recipe but the competitor. :data:`SYSTEMS` arranges them by data set and arm.
 """
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Recipe(NamedTuple):
-    """A row of the table: what a list shows, and where the function is that returns the config."""
+    """A row of the table: what a list shows, and the place of the function that returns the config."""
 
     name: str
     summary: str
@@ -28,7 +28,7 @@ class Recipe(NamedTuple):
     origin: str = ""
     """ "module:Name" of an entry from outside the package; empty for one of ours."""
     own: Callable[[], PretrainConfig] | None = None
-    """The function of an entry from outside."""
+    """The function of an external entry."""
 
     def __call__(self) -> PretrainConfig:
         function: Callable[[], PretrainConfig] = self.own or load(f"{self.module}:{self.name}")
@@ -222,7 +222,7 @@ SYSTEMS: Mapping[str, Mapping[str, str]] = {
     "cifar100": _arms("cifar100_balanced", "cifar100_lt"),
     "imagenet100": _arms("imagenet100_balanced", "imagenet100_lt"),
     "imagenet_lt_exp": _arms("imagenet_lt_exp_balanced", "imagenet_lt_exp"),
-    # its published settings would be ours in any case: the arms are matched as they are
+    # there are no published settings, and ours already match between the arms
     "digits": {
         "simclr_balanced": "digits_balanced_simclr",
         "simclr": "digits_simclr",
@@ -235,14 +235,14 @@ ARM_SETS: Mapping[str, tuple[str, ...]] = {
     "paper": ("simclr_balanced", "simclr", "sdclr"),
     "matched": ("simclr_balanced_matched", "simclr_matched", "sdclr"),
 }
-"""The arms as published, confounds included, and the arms that differ in nothing but method and subset."""
+"""The arms as published, including confounds, and the arms that differ only in method and subset."""
 
 
 def register_recipe(function: Callable[[], PretrainConfig]) -> str:
-    """Add a recipe of your own to :data:`RECIPES`; returns its name, which is the function's.
+    """Add a recipe of your own to :data:`RECIPES`; return its name, which is the function's.
 
     ``function``: takes nothing and returns a :class:`PretrainConfig`; lists show the first line of its docstring.
-    Raises ConfigError for a name that is taken or not plain, and where it returns something else.
+    Raises ConfigError for a name that is taken or not plain, and if the function returns something else.
 
     >>> def short_digits():
     ...     "SDCLR on digits, one epoch."
@@ -261,7 +261,7 @@ def register_recipe(function: Callable[[], PretrainConfig]) -> str:
 
 
 def why_no_recipe(found: Any) -> str:
-    """What keeps an object from being registered as a recipe, in words; empty where nothing does."""
+    """Why an object cannot be registered as a recipe, in words; empty if it can."""
     from sdclr.settings import PretrainConfig
 
     if not inspect.isfunction(found):
@@ -275,14 +275,14 @@ def why_no_recipe(found: Any) -> str:
 
 
 def named_recipe(text: str) -> str:
-    """The name of a recipe as a person typed it: "digits_sdclr", or "module:function", which is registered."""
+    """The name of a recipe given as "digits_sdclr", or as "module:function", which is registered."""
     if not is_outside(text):
         return text
     return register_recipe(load_outside(text, "recipe", why_no_recipe))
 
 
 def recipe(name: str) -> PretrainConfig:
-    """The named recipe's config. Raises ConfigError that names one like it, or says how to list them.
+    """The named recipe's config. Raises ConfigError, suggesting a similar name or how to list them.
 
     >>> recipe("digits_sdclr").method.name
     'sdclr'
@@ -293,6 +293,6 @@ def recipe(name: str) -> PretrainConfig:
 
 
 def like(name: str) -> str:
-    """A sentence for a name that is no recipe: the one that may be meant, or where they are listed."""
+    """A hint for an unknown recipe: a similar name, or where they are listed."""
     close = difflib.get_close_matches(name, RECIPES, n=1)
     return f"Did you mean {close[0]}?" if close else "`sdclr recipes list` names the recipes."

@@ -6,7 +6,7 @@ Published linear probe, mean over five splits, "All": SimCLR on the balanced twi
 CIFAR-10; 46.69, 47.11 and 55.48 on CIFAR-100 (all but 75.55 and 82.00 as reported, unverified). Cost: 44.7 million
 views each on CIFAR-10-LT.
 
-The recipes in _50k train the same way on the usual CIFAR-LT sets, of which nothing is held out. No published run has
+The recipes with _50k train the same way on the usual CIFAR-LT sets, without held-out images. No published run has
 these settings on these sets, and they have not been run here.
 """
 

@@ -1,9 +1,9 @@
-"""scikit-learn's digits, made long-tailed: real images without a download, for the demo and for trying things out.
+"""scikit-learn's digits, made long-tailed: real images without a download, for the demo and for experiments.
 
     sdclr pretrain digits_sdclr --out runs/digits
 
-About 20 seconds on two CPU cores. Both methods have the same projector and the same budget: they differ in the
-competitor alone. Digits are not mirrored, turned grey or shifted in hue: a view of a digit stays that digit.
+About 20 seconds on two CPU cores. Both methods have the same projector and the same budget: they differ only in the
+competitor. Digits are not mirrored, turned grey or shifted in hue: a view of a digit remains that digit.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     sdclr pretrain imagenet100_lt_sdclr --data IMAGENET --splits-dir SPLITS --out runs/x
 
-IMAGENET holds train/ and val/, SPLITS the authors' lists (docs/data.md). Published linear probe, "All", as reported,
+IMAGENET contains train/ and val/, SPLITS the authors' lists (docs/data.md). Published linear probe, "All", as reported,
 unverified: ImageNet-100: SimCLR on the balanced twin 66.74, SimCLR 65.46, SDCLR 66.48; ImageNet-LT-exp: 57.42 and
 57.43 for SimCLR; the authors published no SDCLR there, that recipe is ours. Cost: 12.2 million views each on
 ImageNet-100-LT, 229.7 million on ImageNet-LT-exp. Norms are synchronised over GPUs in the reference; here there is one.

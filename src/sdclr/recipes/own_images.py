@@ -1,9 +1,9 @@
-"""Settings for a collection of images that nobody has tried before, each with the reason for it.
+"""Settings for an unknown collection of images, each with its reason.
 
     sdclr pretrain ./photos --out runs/photos
 
 SDCLR with one budget of steps whatever the number of images. Labels are not needed. Everything can be overridden;
-`--dry-run` shows the cost first. There is no expected score: nobody has the labels.
+`--dry-run` shows the cost first. There is no expected score, since there are no labels.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ LEARNING_RATES = {
 MEGABYTES_PER_VIEW = {"resnet10": 15, "resnet18": 25, "resnet34": 38, "resnet50": 90}
 """fp32 activations of a view at 224 px, large stem, width 64: rules of thumb."""
 OTHER_MEGABYTES_PER_VIEW = 120
-"""The same for a network of others: on the safe side for those of ordinary size."""
+"""The same for other libraries' networks: a safe value for those of ordinary size."""
 FAST_BF16 = 1.5
-"""Times as fast as in fp32 that a CPU must do products in bf16. Its step is then 1.5 to 2 times as fast; where products
-are slower in bf16, as on Intel's CPUs before AMX, so is the step."""
+"""Smallest speed-up of matrix products in bf16 over fp32 for which a CPU uses bf16. A step is then 1.5 to 2 times as
+fast; on CPUs with slower bf16 products, such as Intel's before AMX, so is the step."""
 FROM_SCRATCH_NEEDS = 10_000
 """Images below which a network from scratch rarely learns good features: a rule of thumb, not a measurement."""
 
@@ -52,7 +52,7 @@ class Choice(NamedTuple):
 
 
 class _Chooser:
-    """Fills in what the user left open. Each choice reads the settings as they finally are, so order matters."""
+    """Fills in settings that the user left open. Each choice reads the settings made so far, so order matters."""
 
     def __init__(self, config: PretrainConfig, given: Mapping[str, Any]) -> None:
         self.config, self.given = config, given
@@ -80,10 +80,10 @@ def own_images(
     """A complete config for ``num_images`` images whose short side is typically ``typical_side`` pixels.
 
     ``device``: "cpu" or "cuda"; ``free_memory_bytes`` of it. ``given``: the user's own settings by dotted name. They
-    win, and every choice that depends on one of them follows it. ``trained``: the network of the weights that the run
-    starts from. ``remarks``: what was left out of the collection, for the error where too little is left.
-    ``bf16_speedup``: how many times as fast as in fp32 the device does products in bf16; it decides the
-    precision, which is left alone without it. Returns the config and the choices that were made,
+    take precedence, and every choice that depends on one of them follows it. ``trained``: the network of the weights
+    that the run starts from. ``remarks``: what was left out of the collection, for the error if too little is left.
+    ``bf16_speedup``: speed-up of matrix products on the device in bf16 over fp32; it decides the
+    precision, which is not chosen without it. Returns the config and the choices that were made,
     without the given settings.
     Raises DataError for fewer than 32 images and ConfigError for a given setting that is not valid.
     """
@@ -93,7 +93,7 @@ def own_images(
             f"learning compares the images of a batch with one another{''.join(f'; {one}' for one in remarks)}."
         )
     given = _by_setting(given or {})
-    if given.get("precision") == "auto":  # left open, in words
+    if given.get("precision") == "auto":  # explicitly left open
         given = {name: value for name, value in given.items() if name != "precision"}
     method = {"name": given.get("method.name", "sdclr")}
     start = {"recipe": "own_images", "data": data.to_dict(), "method": method}
@@ -103,7 +103,7 @@ def own_images(
     _choose_views_and_network(
         chooser, num_images, typical_side, on_cpu=device == "cpu", trained=trained
     )
-    # a network that takes no such views is refused here
+    # raises for a network that does not accept such views
     fitted_to(chooser.config.backbone, chooser.config.views.size)
     _choose_length(chooser, num_images, device, free_memory_bytes)
     _choose_method(chooser)
@@ -113,7 +113,7 @@ def own_images(
 
 
 def _by_setting(given: Mapping[str, Any]) -> dict[str, Any]:
-    """A whole section given at once, views={"size": 64}, is as many single settings."""
+    """Split a whole section, such as views={"size": 64}, into single settings."""
     settings: dict[str, Any] = {}
     for name, value in given.items():
         is_section = name in ("views", "backbone", "method", "optimizer") and isinstance(
@@ -162,7 +162,7 @@ def _choose_views_and_network(
 
 
 def _size_taken(backbone: BackboneConfig, size: int, reason: str) -> tuple[int, str]:
-    """``size``, or the nearest one that a network built for few sizes takes, and why. ConfigError where none is."""
+    """``size``, or the nearest that a network built for few sizes accepts, and why. Raises ConfigError if none is."""
     if sizes := named_sizes(backbone):
         return sizes[0], f"{backbone.name} is built for it (backbone.options, or the weights' own)"
     for candidate in sorted({size, *OFFERED_SIZES}, key=lambda one: abs(one - size)):
@@ -210,13 +210,13 @@ def _choose_method(chooser: _Chooser) -> None:
             "convolutions where they hold half of the weights, else linear layers too",
         )
     if chooser.config.views.own is not None:
-        return  # which crops as it likes
+        return  # the user's own views choose their crops
     chooser.choose("views.area", [0.1 if small else 0.08, 1.0], like)
     chooser.choose("views.blur", 0.0 if small else 0.5, like)
 
 
 def advice(config: PretrainConfig, num_images: int) -> str | None:
-    """What a person who knows the field would say before the start."""
+    """Expert advice before the start; None if there is none."""
     if num_images >= FROM_SCRATCH_NEEDS or config.backbone.pretrained or config.weights is not None:
         return None
     few = f"{num_images} images are few for a network from scratch."
@@ -258,7 +258,7 @@ def _batch_size(
 
 
 def _precision(bf16_speedup: float) -> tuple[str, str]:
-    """Recorded in the config, so that the run keeps it on any machine."""
+    """The precision and its reason; recorded in the config, so that the run keeps it on any machine."""
     if not bf16_speedup:
         return "fp32", "this CPU has no instructions for bf16"
     measured = f"this CPU does products {bf16_speedup:.1f} times as fast in bf16 as in fp32"
@@ -273,7 +273,7 @@ def _bytes_per_view(config: PretrainConfig) -> float:
     megabytes: float = MEGABYTES_PER_VIEW.get(backbone.name, OTHER_MEGABYTES_PER_VIEW)
     if backbone.is_ours:
         megabytes *= backbone.width / 64
-        # no down-sampling: 4 x 4 as many positions
+        # no down-sampling: 4 x 4 times as many positions
         megabytes *= 16 if backbone.stem == "small" else 1
     if config.precision == "fp64":
         megabytes *= 2

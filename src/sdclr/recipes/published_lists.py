@@ -2,7 +2,7 @@
 
     sdclr pretrain places_lt_sdclr --data PLACES --splits-dir LISTS --out runs/x
 
-Settings of Places-LT are those that GH's authors give for their SDCLR arm (2-layer head, a tenth pruned), with one
+The settings of Places-LT are those that GH's authors give for their SDCLR arm (2-layer head, a tenth pruned), with one
 schedule for both arms; iNaturalist 2018 has the same, which is our choice. No score is known for either. Cost: 62.5
 million views on Places-LT, 437.5 million on iNaturalist 2018.
 """

@@ -1,1 +1,1 @@
-"""Recipes and jobs strung together; each can be interrupted and goes on where it stopped."""
+"""Recipes and jobs combined; each workflow can be interrupted and resumes where it stopped."""

@@ -24,11 +24,11 @@ def demo(
     progress: AnyProgress | None = None,
     console: Console | None = None,
 ) -> Path:
-    """Pre-train, evaluate and compare both methods over ``num_splits`` splits; returns the HTML report's path.
+    """Pre-train, evaluate and compare both methods over ``num_splits`` splits; return the HTML report's path.
 
-    Same projector, same budget, same splits, same seeds. Finished parts are not done again. Beside the report lies
-    ``rare/``, the rare digits of the first split as the first SDCLR run finds them, without labels; and that run has a
-    page of its own.
+    Same projector, same budget, same splits, same seeds. Finished parts are not repeated. Beside the report is
+    ``rare/``, the rare digits of the first split as found by the first SDCLR run, without labels; that run also has
+    a page of its own.
     """
     out, splits = Path(out), range(1, num_splits + 1)
     require_replaceable(out / "report.html")

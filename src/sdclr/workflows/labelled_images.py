@@ -1,4 +1,4 @@
-"""Labels as people bring them, to be learned from: a table or list, class folders, a .npz."""
+"""Labelled images to learn from, in the forms users have them: a table or list, class folders, a .npz."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from sdclr.workflows.own_images import (
 )
 
 ROWS_LOOKED_FOR = 64
-"""Of a table, from which is told where its paths begin."""
+"""Rows of a table that are checked to find the folder its paths are relative to."""
 
 
 def labelled_images(
@@ -40,11 +40,11 @@ def labelled_images(
 ) -> DataConfig:
     """The labelled images of a table or list, of a folder whose sub-folders are the classes, of shards, or of a .npz.
 
-    ``root``: where the paths of a table begin; without it in its own folder or, where none of them is there, in the
-    folder that the run ``source`` was trained on. They are read as that run or model has read its images. ``values``:
-    settings by dotted name, data.* alone, that win. ``exclude``: folders that are no images, such as that
-    of the model. Raises MissingInputError where nothing is there, ConfigError for a root of what is no table, DataError
-    for a spreadsheet.
+    ``root``: the folder that a table's paths are relative to; by default its own folder or, if none of them exists
+    there, the folder that the run ``source`` was trained on. Images are read as that run or model has read its own.
+    ``values``: settings by dotted name, only data.*, which take precedence. ``exclude``: folders without images, such
+    as that of the model. Raises MissingInputError if nothing is there, ConfigError for a root without a table,
+    DataError for a spreadsheet.
     """
     if not _is_found_by_its_reader(labels) and not labels.exists():
         raise MissingInputError(
@@ -59,7 +59,7 @@ def labelled_images(
             f"--images is where the paths of a table or list begin, and {shown(labels)} is none. Leave it out."
         )
     if isinstance(labels, Path) and labels.is_dir():
-        # shards bring their labels in members of their own
+        # shards contain their labels in their own members
         given = ({} if _holds_shards(labels) else {"data.labels": "folders"}) | given
     elif root is not None:
         require_once(given, {"data.root": "--images"})
@@ -80,7 +80,7 @@ def labelled_images(
 
 
 def _is_found_by_its_reader(place: Place) -> bool:
-    """Whether it may name several things, or one on another machine; whoever reads them says which is missing."""
+    """Whether it may name several things, or one on another machine; reading them reports what is missing."""
     return (
         isinstance(place, Address)
         or glob_of(place) is not None
@@ -89,7 +89,7 @@ def _is_found_by_its_reader(place: Place) -> bool:
 
 
 def _holds_shards(folder: Path) -> bool:
-    """Whether there are tar files in it and no images."""
+    """Whether a folder contains tar files and no images."""
     found = False
     for _, _, names in os.walk(folder):
         suffixes = {Path(name).suffix.lower() for name in names}
@@ -100,9 +100,9 @@ def _holds_shards(folder: Path) -> bool:
 
 
 def labels_of_run(run: Run, values: Mapping[str, Any]) -> DataConfig:
-    """The images that a run was trained on, with the labels that they bring themselves, without their test set.
+    """The images that a run was trained on, with their own labels, without their test set.
 
-    ``values``: settings by dotted name, data.* alone, that win. Whether there are labels shows when they are read.
+    ``values``: settings by dotted name, only data.*, which take precedence. Missing labels are detected on reading.
     """
     require_data_settings(values)
     data = PretrainConfig.from_yaml(run.require().config_path, foreign=True).data
@@ -112,7 +112,7 @@ def labels_of_run(run: Run, values: Mapping[str, Any]) -> DataConfig:
 
 
 def _place_of_run(source: Path | str, labels: Path, values: Mapping[str, Any]) -> Path | None:
-    """The folder a run was trained on, where paths of a table begin there and not beside it; else None."""
+    """The folder a run was trained on, if a table's paths are relative to it and not to the table; otherwise None."""
     run = Run(Path(source))
     if not run.exists:
         return None
@@ -124,7 +124,7 @@ def _place_of_run(source: Path | str, labels: Path, values: Mapping[str, Any]) -
     if isinstance(folder, Address) or not folder.is_dir():
         return None
     for root in (labels.parent, folder):
-        with contextlib.suppress(SdclrError):  # whoever reads it says what is wrong
+        with contextlib.suppress(SdclrError):  # errors are reported when the table is read
             listed = read_listed_images(
                 labels,
                 root,

@@ -1,6 +1,6 @@
-"""A matrix of runs, arms x splits x seeds: planned, carried out where something is missing, resumable anywhere.
+"""A matrix of runs, arms x splits x seeds: planned, completed where something is missing, resumable at any point.
 
-Nothing is remembered but the run folders: what a cell needs next is read off its folder, so a killed matrix goes on,
+The only state is the run folders: a cell's folder shows what it needs next, so a killed matrix can resume,
 and several processes can share one (a cell that another process holds is left to it).
 """
 
@@ -38,11 +38,11 @@ STATES: Mapping[State, str] = {
 
 
 SplitOrigin = Literal["", "authors", "generated"]
-"""Where a split has to come from; empty: as the settings say."""
+"""The required origin of a split; empty: decided by the settings."""
 
 
 class SplitChoice(NamedTuple):
-    """A split by number, and where it has to come from."""
+    """A split by number, and its required origin."""
 
     number: int
     origin: SplitOrigin = ""
@@ -51,7 +51,7 @@ class SplitChoice(NamedTuple):
         return f"generated {self.number}" if self.origin == "generated" else str(self.number)
 
     def settings(self) -> dict[str, Any]:
-        """What it sets, by dotted name."""
+        """The settings it implies, by dotted name."""
         chosen: dict[str, Any] = {"data.split": self.number}
         if self.origin == "generated":
             chosen["data.splits_dir"] = None
@@ -59,7 +59,7 @@ class SplitChoice(NamedTuple):
 
 
 class PlannedArm(NamedTuple):
-    """An arm of a matrix: its settings, on which splits, with which seeds."""
+    """An arm of a matrix: its settings, splits and seeds."""
 
     name: str
     base: PretrainConfig
@@ -82,7 +82,7 @@ class Cell:
         return f"{self.arm}, split {self.split}, seed {self.config.seed}"
 
     def state(self, protocol: str, probes: Sequence[str]) -> State:
-        """What its folder says."""
+        """The state according to its folder."""
         if self.run.in_use():
             return "running"
         if not self.run.exists:
@@ -92,12 +92,12 @@ class Cell:
         return "trained" if self.missing_probes(protocol, probes) else "done"
 
     def missing_probes(self, protocol: str, probes: Sequence[str]) -> list[str]:
-        """The probes that were not measured yet on this very backbone, with the settings that they have now."""
+        """The probes not yet measured on the current backbone with their current settings."""
         if not self.run.evaluation_path(protocol).is_file():
             return list(probes)
         try:
             found = self.run.read_evaluation(protocol)
-        except DataError:  # whoever evaluates it says so
+        except DataError:  # reported when it is evaluated
             return list(probes)
         if found.get("backbone") != self.run.backbone_identity():
             return list(probes)
@@ -109,13 +109,13 @@ class Cell:
         ]
 
     def progress(self) -> str:
-        """ "epoch 4 of 10", for an interrupted run."""
+        """The progress of an interrupted run, such as "epoch 4 of 10"."""
         metrics = self.run.metrics()
         return f"epoch {metrics[-1]['epoch'] if metrics else 0} of {self.config.epochs}"
 
 
 def _is_measured(name: str, recorded: Mapping[str, Any], protocol: str) -> bool:
-    if protocol not in PROBES[name].fitters:  # classifiers that somebody else has fitted
+    if protocol not in PROBES[name].fitters:  # classifiers that others have fitted
         return True
     return PROBES[name].has_measured(recorded, protocol)
 
@@ -125,7 +125,7 @@ def cells_of(
 ) -> list[Cell]:
     """Every cell of the matrix, split by split, the arms of a split in their order.
 
-    So that a matrix that was interrupted is balanced. ``folder``: where the run of an arm, split and settings lies.
+    An interrupted matrix is therefore balanced. ``folder``: returns the run folder of an arm, split and settings.
     """
     cells = []
     for split in dict.fromkeys(split for arm in arms for split in arm.splits):
@@ -153,9 +153,9 @@ def plan(
 ) -> list[Cell]:
     """Every cell of the paper's matrix, split by split, in the folders OUT/<arm>-split<S>-seed<N>.
 
-    ``seeds``: None is the recipe's own. ``values``: plain settings by dotted name, ``overrides``: ``name=value`` texts.
-    ``adopted``: whether the runs are to be the authors' checkpoints. Raises ConfigError before any work when an arm
-    does not exist, when an override would make it another arm, or when a folder holds other settings or another origin.
+    ``seeds``: None means the recipe's own. ``values``: plain settings by dotted name, ``overrides``: ``name=value``
+    texts. ``adopted``: whether the runs should be the authors' checkpoints. Raises ConfigError before any work if an
+    arm does not exist, if an override would make it another arm, or if a folder has other settings or another origin.
     """
     recipes = SYSTEMS[dataset]
     if unknown := [arm for arm in arms if arm not in recipes]:
@@ -167,7 +167,7 @@ def plan(
     chosen = [SplitChoice(number) for number in splits]
     planned = []
     for arm in dict.fromkeys(arms):
-        # what a person gives comes last: settings of ours do not apply to every network
+        # the user's settings come last: ours do not apply to every network
         base = recipe(recipes[arm]).with_values(values or {}).with_values(given)
         planned.append(PlannedArm(arm, base, chosen, seeds))
 
@@ -190,7 +190,7 @@ DECIDED = {
 
 
 def _check_origin(run: Run, adopted: bool) -> None:
-    """Runs trained here and the authors' checkpoints never share a matrix."""
+    """Raise ConfigError if runs trained here and the authors' checkpoints would share a matrix."""
     if run.exists and ("adopted" in run.read_json("environment.json")) != adopted:
         what = "a run trained here" if adopted else "an authors' checkpoint, not a run trained here"
         raise ConfigError(f"{run.folder} holds {what}. Choose another --out.")
@@ -199,7 +199,7 @@ def _check_origin(run: Run, adopted: bool) -> None:
 def show_plan(
     cells: Sequence[Cell], protocol: str, probes: Sequence[str], console: Console
 ) -> None:
-    """A table of what is done, running, interrupted and missing."""
+    """Print a table of what is done, running, interrupted and missing."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
     for header in ("Arm", "Split", "Seed", "State"):
         table.add_column(header)
@@ -237,7 +237,7 @@ def complete(
     untested: Literal["raise", "leave_out"] = "raise",
 ) -> None:
     """Train and evaluate what is missing of one cell. Raises what pretrain and evaluate raise."""
-    # with torch, which a plan does without
+    # imports torch, which a plan does not need
     from sdclr.jobs.evaluate import evaluate
     from sdclr.jobs.pretrain import pretrain
 
@@ -264,9 +264,9 @@ def carry_out(
     progress: AnyProgress,
     download: bool = False,
 ) -> list[Cell]:
-    """Train and evaluate what is missing; returns the cells that are done.
+    """Train and evaluate what is missing; return the cells that are done.
 
-    A cell that another process holds is left to it. Raises what pretrain and evaluate raise; what is finished stays.
+    A cell that another process holds is left to it. Raises what pretrain and evaluate raise; finished cells are kept.
     """
     for cell in cells:
         state = cell.state(protocol, probes)
@@ -286,7 +286,7 @@ def carry_out(
 
 
 def require_all(done: Sequence[Cell], cells: Sequence[Cell]) -> None:
-    """RunFolderError when other processes hold some of the runs."""
+    """Raise RunFolderError if other processes hold some of the runs."""
     if left := len(cells) - len(done):
         raise RunFolderError(
             f"{left} of {len(cells)} runs are held by other processes and not in the report; run this again later."
@@ -296,7 +296,7 @@ def require_all(done: Sequence[Cell], cells: Sequence[Cell]) -> None:
 def commands(
     cells: Sequence[Cell], protocol: str, probes: Sequence[str], *, download: bool = False
 ) -> list[str]:
-    """One shell line for each cell that is not done: what a scheduler would run, in any order."""
+    """One shell line for each cell that is not done; a scheduler may run them in any order."""
     lines = []
     for cell in cells:
         if cell.state(protocol, probes) == "done":
@@ -330,7 +330,7 @@ def commands(
 
 
 def _as_typed(probes: Sequence[str]) -> str:
-    """As --probes takes them in another process, which knows nothing of what was registered here."""
+    """The probes for --probes in another process, which does not have the entries registered here."""
     return ",".join(PROBES[name].origin or name for name in probes)
 
 

@@ -1,4 +1,4 @@
-"""What a person names as ``module:Name`` on the command line, added to the tables it fits."""
+"""Register what is named as ``module:Name`` on the command line in the tables it fits."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from sdclr.outside import load_outside
 class _Kind(NamedTuple):
     what: str
     problem: Callable[[Any], str]
-    """What keeps an object from being one, in words; empty where nothing does."""
+    """Why an object is not of this kind, in words; empty if it is."""
     register: Callable[[Any, str], object]
-    """The object, and "module:Name" as a person typed it."""
+    """Takes the object, and "module:Name" as it was typed."""
 
 
 _KINDS = (
@@ -38,16 +38,16 @@ _NAMED: dict[str, Callable[[str], str]] = {
     "views.own": named_views,
     "views.own_batch": named_views,
 }
-"""Setting -> what makes a name of "module:Name", which it registers."""
+"""Setting -> function that registers "module:Name" and returns its name."""
 
 _BASE = re.compile(r"(?<=^method)(\.base)+(?=\.name$)")
 
 
 def with_own_entries(given: dict[str, Any]) -> dict[str, Any]:
-    """Settings as a person typed them, by dotted name, with names of the tables for ``module:Name``."""
+    """Settings as they were typed, by dotted name, with ``module:Name`` registered and replaced by its name."""
     known = dict(given)
     for setting, value in given.items():
-        # a method that lies around another one has the other as its base
+        # a method that wraps another one has it as its base
         plain = _BASE.sub("", setting)
         if plain in _NAMED and isinstance(value, str):
             known[setting] = _NAMED[plain](value)
@@ -57,7 +57,8 @@ def with_own_entries(given: dict[str, Any]) -> dict[str, Any]:
 def use(words: Iterable[str]) -> None:
     """Import and register each ``module:Name``. Raises ConfigError for one that fits no table.
 
-    A function may make a network, read a data set or make views: it is known as all, and a setting decides which it is.
+    A function may build a network, read a data set or make views: it is registered as all of them, and a setting
+    decides how it is used.
     """
     for text in words:
         found = load_outside(
@@ -69,7 +70,7 @@ def use(words: Iterable[str]) -> None:
 
 
 def _why_nothing(found: Any) -> str:
-    """Empty where the object fits a table."""
+    """Why an object fits no table, in words; empty if it fits one."""
     problems = [(kind.what, kind.problem(found)) for kind in _KINDS]
     if not all(problem for _, problem in problems):
         return ""

@@ -1,4 +1,4 @@
-"""Your own images: look at what is there, choose settings with reasons, show what a run would cost, run it."""
+"""Your own images: inspect them, choose settings with reasons, show what a run would cost, run it."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ from sdclr.storage.output_files import output_file
 from sdclr.storage.tensor_files import read_facts
 
 BUSY = 0.5
-"""Cores kept busy by other work from which a measured time is not the machine's own."""
+"""Cores kept busy by other work from which a measured time is not representative."""
 SAMPLE = 256
-"""Headers that are read to learn the images' typical size."""
+"""Headers that are read to determine the images' typical size."""
 FEW = 2048
-"""Images up to which bad files are counted before the batch size is chosen: seconds of decoding. Of more images, those
-that are left out decide about the size of the last batch alone."""
+"""Up to this many images, bad files are counted before the batch size is chosen, which takes seconds of decoding. With
+more images, the ones left out only affect the size of the last batch."""
 DEEP_SAMPLE = 32
-"""Images of 16 bits that are decoded to learn how many of them they use."""
+"""16-bit images that are decoded to determine how many bits they use."""
 
 
 def own_config(
@@ -65,13 +65,13 @@ def own_config(
 ) -> tuple[PretrainConfig, list[Choice]]:
     """Settings for the images at ``path``, each automatic one printed with its reason, and these choices.
 
-    ``values``: settings given by the user, by dotted name; they win, and are not explained. A run that is there already
+    ``values``: settings given by the user, by dotted name; they take precedence and are not explained. An existing run
     keeps the settings it was started with: automatic ones depend on the machine's memory at that moment.
     """
     run = Run(out)
     require_elsewhere(run, path)
     if run.exists:
-        # decided when the run began, maybe on another machine
+        # decided when the run began, possibly on another machine
         if values.get("precision") == "auto":
             values = {name: value for name, value in values.items() if name != "precision"}
         return PretrainConfig.from_yaml(run.config_path).with_values(
@@ -80,7 +80,7 @@ def own_config(
     data = own_data(
         path, {name: value for name, value in values.items() if name.startswith("data.")}
     )
-    seen = _layout(data, values, out)  # in the images themselves
+    seen = _layout(data, values, out)  # choices derived from the images themselves
     data = data.with_values({choice.setting.removeprefix("data."): choice.value for choice in seen})
     collection = build_data(data, exclude=[out])
     found = collection.pretraining_images(data.subset)
@@ -113,7 +113,8 @@ def own_config(
 
 
 def _num_bad(images: Images, data: DataConfig) -> int:
-    """Files of a small collection that will be left out (data.on_error=skip): the batch size may depend on each."""
+    """Number of files of a small collection that will be left out (data.on_error=skip); the batch size may depend on
+    each."""
     if data.on_error != "skip" or len(images) > FEW:
         return 0
     _, bad = images.verified("skip", lambda done: None, data.max_skipped)
@@ -121,7 +122,7 @@ def _num_bad(images: Images, data: DataConfig) -> int:
 
 
 def _trained_network(weights: object) -> BackboneConfig | None:
-    """The network of the weights that a run starts from; None where it starts from none, or they do not say."""
+    """The network of the weights that a run starts from; None if there are none, or if it is not recorded."""
     if not isinstance(weights, str):
         return None
     if is_others(user_path(weights)):
@@ -130,7 +131,7 @@ def _trained_network(weights: object) -> BackboneConfig | None:
 
 
 def require_data_settings(values: Mapping[str, Any]) -> None:
-    """ConfigError for a setting that is not of the images."""
+    """Raise ConfigError for a setting that does not concern the images."""
     if foreign := [name for name in values if not name.startswith("data.")]:
         raise ConfigError(
             f"only settings of the images (data.KEY=VALUE) make sense here, got {foreign[0]}."
@@ -138,7 +139,7 @@ def require_data_settings(values: Mapping[str, Any]) -> None:
 
 
 class _OwnData(Section):
-    """The data settings within a whole, so that errors name them as a person does: data.labels."""
+    """The data settings as a section, so that errors name them as users do: data.labels."""
 
     data: DataConfig
 
@@ -164,9 +165,9 @@ def own_data(path: str, values: dict[str, Any]) -> DataConfig:
 
 
 def _layout(data: DataConfig, values: Mapping[str, Any], out: Path) -> list[Choice]:
-    """Whether a folder holds splits, and whether the folders below these are classes; empty where it is neither.
+    """Choices for a folder that contains splits, and class folders below them; empty if it does not.
 
-    The classes must be those of a test set, too: labels change nothing about what is trained on.
+    The classes must be those of a test set, too: labels do not affect training.
     """
     folder = user_place(str(data.path))
     chosen: list[Choice] = []
@@ -187,9 +188,9 @@ def _layout(data: DataConfig, values: Mapping[str, Any], out: Path) -> list[Choi
 
 
 def _class_folders(data: DataConfig, out: Path) -> list[Choice]:
-    """Whether the folders of splits have class folders below them; a warning where they look so and do not fit.
+    """The choice of labels if the folders of splits contain class folders; warns if these exist but do not fit.
 
-    A ConfigError of the user's own settings is his to see.
+    A ConfigError from the user's own settings is passed on.
     """
     labelled = data.with_values({"layout": "splits", "labels": "folders"})
     try:
@@ -210,10 +211,10 @@ def _class_folders(data: DataConfig, out: Path) -> list[Choice]:
 
 
 def own_data_as_trained(source: Path, path: str, values: dict[str, Any]) -> DataConfig:
-    """:func:`own_data`, read as the run in ``source`` has read its own images, where nothing else is said.
+    """:func:`own_data`, by default read as the run in ``source`` has read its own images.
 
-    The very images that it was trained on need none of their settings again. ``source`` may also be a model of
-    sdclr finetune, which knows how its images were read.
+    For the images it was trained on, none of their settings need to be repeated. ``source`` may also be a model of
+    sdclr finetune, which records how its images were read.
     """
     if "data.channels" not in values:
         values = {**values, "data.channels": _channels_of(source)}
@@ -234,14 +235,14 @@ def own_data_as_trained(source: Path, path: str, values: dict[str, Any]) -> Data
         path
     ):
         alike += FOUND_ALIKE
-        # of splits all images count, without labels
+        # for splits, all images are used, without labels
         alike += [] if trained.layout == "splits" else ["labels"]
     same = {name: getattr(trained, name) for name in alike if f"data.{name}" not in values}
     return DataConfig.parse(data.to_dict() | same)
 
 
 def _channels_of(source: Path) -> int:
-    """Of the images that a run's network, a model's or a backbone file's takes; 3 for a file that does not say."""
+    """Channels of the input of a run's, a model's or a backbone file's network; 3 if the file does not record them."""
     path = source / BACKBONE_FILE if source.is_dir() else source
     with contextlib.suppress(SdclrError, TypeError, KeyError):
         return len(read_facts(path)["normalisation"]["mean"])
@@ -249,20 +250,20 @@ def _channels_of(source: Path) -> int:
 
 
 READ_ALIKE = ("exif_rotation", "grey_bits")
-"""What decides how the pixels of a file become those of an image."""
+"""Settings that decide how the pixels of a file become those of an image."""
 WITH_GREY_BITS = ("images", "arrays", "given")
 """Data sets whose images may have 16 bits."""
 FOUND_ALIKE = (
     *("root", "path_column", "label_column", "exclude", "links"),
     *("boxes", "box_categories", "min_confidence", "on_error", "max_skipped"),
 )
-"""What decides which images are found, and which of them are left out."""
+"""Settings that decide which images are found, and which of them are left out."""
 
 
 def grey_bits(images: Images) -> int | None:
-    """How many bits the 16-bit greys of a sample use, where that is less than 16; None where there is nothing to say.
+    """How many bits the 16-bit greys of a sample use, if fewer than 16; otherwise None.
 
-    Looks at the first files of 16 bits among those whose headers are read anyway.
+    Inspects the first 16-bit files among those whose headers are read anyway.
     """
     files = images.files
     if files is None:
@@ -283,7 +284,7 @@ def grey_bits(images: Images) -> int | None:
 
 @contextlib.contextmanager
 def _bad_files_passed_over() -> Iterator[None]:
-    """The pass that verifies all files says what is wrong with one; that a server does not answer is said now."""
+    """Skip bad files, which the pass that verifies all files reports; an unreachable server is an error now."""
     try:
         yield
     except RemoteError:
@@ -300,7 +301,7 @@ def _sample(images: Images) -> list[int]:
 def data_of(run: Run, given: Mapping[str, Any], verb: str = "embed") -> DataConfig:
     """The images that a run was trained on, without its test set, as an embedding reads them.
 
-    ``given``: settings by dotted name, data.* alone, that win.
+    ``given``: settings by dotted name, only data.*, which take precedence.
     """
     require_data_settings(given)
     data = PretrainConfig.from_yaml(run.require().config_path, foreign=True).data
@@ -332,7 +333,7 @@ def dry_run(
     download: bool = False,
     overwrite: bool = False,
 ) -> Preview:
-    """Print what the run would be, and write a sheet of view pairs; trains a few steps and keeps nothing of them.
+    """Print a preview of the run, and write a sheet of view pairs; trains a few steps and discards them.
 
     A ``sheet`` of an earlier dry run is replaced; any other file of that name only with ``overwrite``.
     """

@@ -1,8 +1,8 @@
 """The authors' published checkpoints, found in their unzipped layout, evaluated and summarised.
 
-Pre-training checkpoints are probed by our protocol (their ``--only_finetuning``); the classifiers they fine-tuned are
-tested as they are (their ``--test_only``). The folder names below are the reference's: facts about the archives, not
-settings of ours.
+Pre-training checkpoints are probed with our protocol (their ``--only_finetuning``); the classifiers they fine-tuned are
+tested unchanged (their ``--test_only``). The folder names below are the reference's: facts about the archives, not our
+settings.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from sdclr.workflows.reproduce import report_files, summarise
 
 @dataclass(frozen=True)
 class AuthorsFiles:
-    """Where the archives hold one system on one split, relative to the folder they were unzipped in."""
+    """The archives' files for one system on one split, relative to the folder they were unzipped in."""
 
     pretrained: Path
     linear: Path
@@ -44,7 +44,7 @@ class AuthorsFiles:
 
 
 def authors_files(dataset: str, arm: str, split: int) -> AuthorsFiles | None:
-    """None for a system that the authors did not publish."""
+    """The files of a system; None if the authors did not publish it."""
     if arm.endswith("_matched") or dataset not in (
         "cifar10",
         "cifar100",
@@ -114,10 +114,10 @@ def evaluate_published(
     console: Console,
     download: bool = False,
 ) -> None:
-    """Evaluate every published file that ``folder`` holds for ``cells``; one table a protocol.
+    """Evaluate every published file that ``folder`` contains for ``cells``; one table per protocol.
 
-    What is missing is listed; what is done is not done again. A file that is damaged does not keep the others from
-    their table: its error is raised afterwards. Raises MissingInputError when there is nothing at all.
+    Missing files are listed; finished work is not repeated. The error of a damaged file is raised only after the others
+    are in their table. Raises MissingInputError if there are no files at all.
     """
     if not folder.is_dir():
         raise MissingInputError(
@@ -172,7 +172,7 @@ def _evaluate_cell(
     tested: list[Cell],
     download: bool,
 ) -> None:
-    """Evaluate what the archives hold for one cell, and note what was."""
+    """Evaluate what the archives contain for one cell, and add the cell to ``probed`` and ``tested``."""
     present = [
         path
         for path in (files.pretrained, files.linear, files.few_shot)
@@ -183,7 +183,7 @@ def _evaluate_cell(
             progress.print(f"not there: {path}")
     if not present:
         return
-    # the classifiers' own files hold the frozen backbone, too
+    # the classifiers' own files contain the frozen backbone, too
     run = adopt(folder / present[0], cell.config, cell.run.folder, download=download)
     if files.pretrained in present:
         if missing := cell.missing_probes(protocol, published_probes(protocol)):

@@ -1,4 +1,4 @@
-"""A report of any runs: what needs their networks or images is made first; what cannot be made keeps nothing back."""
+"""A report of any runs: analyses of their networks or images are made first; failed analyses do not prevent it."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from sdclr.run.files import GROUPS_FILE, LAYERS_FILE, RECORDS_FILE
 
 
 class Analysis(NamedTuple):
-    """One thing that is made of a run before it is reported."""
+    """One analysis of a run that is made before it is reported."""
 
     is_wanted: Callable[[Run], bool]
-    """Whether the run has what it is made of, and does not have it yet."""
+    """Whether the run has its inputs, but not its result yet."""
     make: Callable[[Run, str | None, AnyProgress], object]
-    """Of a run, and of where its data are now."""
+    """Takes a run, and the current place of its data."""
     brings: tuple[str, ...]
     """The sections of the page that are missing without it."""
 
@@ -36,7 +36,7 @@ class Analysis(NamedTuple):
 def _layers(run: Run, _: str | None, __: AnyProgress) -> None:
     from sdclr.jobs.examine import (
         layer_densities,
-    )  # torch, which a report of examined runs does without
+    )  # imports torch, which a report of examined runs does not need
 
     layer_densities(run)
 
@@ -60,7 +60,7 @@ def _wants_groups(run: Run) -> bool:
 def _wants_layers(run: Run) -> bool:
     try:
         has_competitor = competitor_settings(run.settings()) is not None
-    except DataError:  # whoever reads the settings says so
+    except DataError:  # reported where the settings are read
         return False
     return has_competitor and not is_analysed(run, LAYERS_FILE)
 
@@ -72,7 +72,7 @@ ANALYSES: Mapping[str, Analysis] = {
         lambda run: not is_examined(run), _examined, ("neighbours", "map", "views")
     ),
 }
-"""Name -> what is made of a run, each by itself: one that cannot be made leaves the others."""
+"""Name -> analysis; they are independent: a failed one does not affect the others."""
 
 
 def report(
@@ -83,11 +83,11 @@ def report(
     progress: AnyProgress,
     **options: Any,
 ) -> None:
-    """As :func:`write_report`, with ``options`` handed on; ``data_path``: where the images of the runs are now.
+    """Like :func:`write_report`, which gets ``options``; ``data_path``: the current place of the runs' images.
 
-    Examined are runs without an evaluation, a single run that gets a page, and evaluated ones on somebody's own
-    images, of which a table of numbers alone (CSV) shows nothing. An examination that cannot be made is a warning: the
-    report shows the rest, and says what is missing and why.
+    Runs without an evaluation are examined, a single run that gets a page, and evaluated ones on the user's own images
+    unless only a table of numbers (CSV) is written. An examination that fails is a warning: the
+    report shows the rest, with what is missing and why.
     """
     folders = [Run(run) for run in runs]
     are_evaluated = options.get("protocol") is not None or any(
@@ -114,7 +114,7 @@ def figures(
     progress: AnyProgress,
     **options: Any,
 ) -> WrittenFigures:
-    """As :func:`write_figures`; what is drawn of weights and records is made first. What cannot be is a warning."""
+    """Like :func:`write_figures`; analyses of weights and records are made first, and a failed one is a warning."""
     for run in map(Run, runs):
         if run.exists and run.backbone_path.is_file():
             analyse(run, {"groups", "layers"}, data_path, progress)
@@ -124,7 +124,7 @@ def figures(
 def analyse(
     run: Run, wanted: set[str], data_path: str | None, progress: AnyProgress
 ) -> dict[str, str]:
-    """Make what is ``wanted`` and not there yet; section of the page -> why it will be missing."""
+    """Make the ``wanted`` analyses that do not exist yet; return section of the page -> why it will be missing."""
     why: dict[str, str] = {}
     for name, analysis in ANALYSES.items():
         if name not in wanted or not analysis.is_wanted(run):

@@ -23,7 +23,7 @@ SPLITS: Mapping[str, tuple[int, ...]] = {
     "imagenet_lt_exp": (1,),
     "digits": (1, 2, 3),
 }
-"""The splits of the paper; digits are ours."""
+"""The splits of the paper; those of digits are ours."""
 
 
 LONGEST_RANGE = 1000
@@ -31,7 +31,7 @@ LONGEST_RANGE = 1000
 
 @dataclass(frozen=True)
 class Scale:
-    """How large the runs are."""
+    """The size of the runs."""
 
     overrides: tuple[str, ...]
     protocol: Protocol
@@ -56,12 +56,12 @@ SCALES: Mapping[str, Mapping[str, Scale]] = {
 }
 """full: as published, protocol sdclr. tiny: a narrow ResNet-10 for ten epochs, protocol cached.
 
-About ten minutes a run on two CPU cores for CIFAR-10 (docs/results.md).
+About ten minutes per run on two CPU cores for CIFAR-10 (docs/results.md).
 """
 
 
 def choose_arms(dataset: str, text: str) -> list[str]:
-    """ "paper", "matched", or arms separated by commas. Raises ConfigError that lists what there is."""
+    """The arms of "paper", "matched", or names separated by commas. Raises ConfigError, listing the available ones."""
     if dataset not in SYSTEMS:
         raise ConfigError(
             f"there is no data set {dataset!r} to reproduce; choose from {', '.join(SYSTEMS)}."
@@ -82,9 +82,9 @@ def choose_arms(dataset: str, text: str) -> list[str]:
 
 
 def choose_probes(names: Sequence[str] | None, protocol: Protocol) -> tuple[str, ...]:
-    """The paper's probes, or those that are named.
+    """The paper's probes, or the named ones.
 
-    Raises ConfigError, before any work, for one that cannot be measured, and for none of the paper's.
+    Raises ConfigError, before any work, for one that cannot be measured, and if none of the paper's is named.
     """
     if not (defined := published_probes(protocol)):
         known = ", ".join(one for one in PROTOCOLS if published_probes(one))
@@ -105,14 +105,14 @@ def choose_probes(names: Sequence[str] | None, protocol: Protocol) -> tuple[str,
 
 
 def choose_scale(dataset: str, name: str) -> Scale:
-    """Raises ConfigError that lists what there is."""
+    """The scale of this name. Raises ConfigError, listing the available ones."""
     if name not in SCALES:
         raise ConfigError(f"--scale must be {' or '.join(SCALES)}, got {name!r}.")
     return SCALES[name][dataset]
 
 
 def parse_numbers(text: str, what: str) -> list[int]:
-    """ "1-3,5" -> [1, 2, 3, 5]."""
+    """Parse numbers and ranges: "1-3,5" -> [1, 2, 3, 5]."""
     numbers: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
@@ -140,10 +140,10 @@ def reproduce(
     console: Console,
     download: bool = False,
 ) -> None:
-    """Carry the matrix out and print the paper's table; OUT/paper.md, .csv and .tex hold it, too.
+    """Run the matrix and print the paper's table, which is also written to OUT/paper.md, .csv and .tex.
 
-    ``probes``: the paper's, if they are not given. OUT/report.html has the paired comparisons.
-    Raises RunFolderError when other processes hold some of the runs: the table then covers the rest.
+    ``probes``: by default the paper's. OUT/report.html has the paired comparisons.
+    Raises RunFolderError if other processes hold some of the runs: the table then covers the rest.
     """
     require_replaceable(*report_files(out))
     probes = choose_probes(probes, protocol)
@@ -153,19 +153,19 @@ def reproduce(
 
 
 def report_files(out: Path) -> list[Path]:
-    """What :func:`summarise` writes."""
+    """The files that :func:`summarise` writes."""
     return [out / name for name in ("report.html", "paper.md", "paper.csv", "paper.tex")]
 
 
 def report_command(cells: Sequence[Cell], protocol: str, out: Path) -> str:
-    """The shell line that makes the table once all the other lines have ended."""
+    """The shell line that makes the table once all the other lines have finished."""
     folders = [cell.run.folder for cell in cells]
     files = ["--format", "terminal,markdown,csv,latex", "--out", out, "--overwrite"]
     return command("sdclr", "report", "--paper", *folders, "--protocol", protocol, *files)
 
 
 def summarise(cells: Sequence[Cell], out: Path, protocol: str, console: Console) -> None:
-    """The paper's table on the terminal and in OUT/paper.*, the comparisons in OUT/report.html."""
+    """Write the paper's table to the terminal and OUT/paper.*, the comparisons to OUT/report.html."""
     folders = [
         cell.run.folder
         for arm in dict.fromkeys(c.arm for c in cells)

@@ -1,8 +1,8 @@
 """How rare each image of a collection is, without labels: scores, junk, near-duplicates.
 
 N images, F feature dim. Every score is float [N] on the CPU, and HIGHER means rarer. ``SCORES`` is
-the table of all scores, ``DEFAULT`` names the one that RareBench chose (docs/rarebench.md),
-``DEFAULT_ORDER`` the order in which a sheet shows images. Opens no file, trains nothing.
+the table of all scores, ``DEFAULT`` names the one chosen by RareBench (docs/rarebench.md),
+``DEFAULT_ORDER`` the order in which a sheet shows images. Opens no files, trains nothing.
 """
 
 from typing import TYPE_CHECKING

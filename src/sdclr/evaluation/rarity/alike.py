@@ -1,7 +1,7 @@
-"""Groups of images that look alike, from nearest neighbours: what is shown as one finding.
+"""Groups of images that look alike, from nearest neighbours; each is shown as one finding.
 
 N images, k neighbours, G groups. Chosen on the labels of RareBench's sets (docs/mining.md): purer
-than k-means with as many or fewer images a group, at no further search.
+than k-means with as many or fewer images per group, and no further search is needed.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from sdclr.errors import DataError
 from sdclr.evaluation.rarity.neighbours import Neighbours
 
 MUTUAL = 3
-"""Two images look alike where each is among the so many nearest of the other."""
+"""Two images look alike if each is among this many nearest of the other."""
 LARGEST_SHARE = 0.1
-"""A group of more than a tenth of the images is a chain through all of them, and says nothing."""
+"""A group of more than a tenth of the images is a chain through all of them, and is not informative."""
 SMALL = 10
-"""A group of so many images is never too large."""
+"""A group of up to this many images is never too large."""
 
 
 def look_alike(neighbours: Neighbours, copy_of: Tensor, mutual: int = MUTUAL) -> Tensor:
     """The group of each image, int64 [N], 0 .. G - 1 in order of the first image of each.
 
-    Two images belong together where each is among the ``mutual`` nearest of the other; and so does
-    what belongs to either. Copies stand back: they are nobody's neighbour, and belong to the group
-    of the image that stands for them, ``copy_of`` int64 [N] (near_duplicates; its own row where it
-    is no copy). Where a group would hold more than a tenth of the images, and more than 10, groups
-    are made with fewer nearest, down to 1.
+    Two images belong together if each is among the ``mutual`` nearest of the other; groups are the
+    connected components. Copies are left out as neighbours, and belong to the group of the image
+    that represents them, ``copy_of`` int64 [N] (near_duplicates; its own row if it is not a copy).
+    If a group would contain more than a tenth of the images, and more than 10, groups are formed
+    with fewer nearest, down to 1.
 
     >>> from sdclr.evaluation.rarity import nearest
     >>> x = torch.tensor([[0.0], [1.0], [5.0], [5.1], [20.0]])
@@ -60,10 +60,10 @@ def look_alike(neighbours: Neighbours, copy_of: Tensor, mutual: int = MUTUAL) ->
 def rarest_group_first(
     groups: Tensor, score: Tensor, shown: Tensor, by: Literal["mean", "best"] = "mean"
 ) -> tuple[Tensor, Tensor]:
-    """The same groups numbered from the rarest on, int64 [N], and their scores, float64 [G].
+    """The same groups numbered from the rarest, int64 [N], and their scores, float64 [G].
 
     A group's score is the mean, or the best, over its images that are ``shown`` (bool [N]: neither
-    copies nor junk), or over all of them where none is. Ties keep their order.
+    copies nor junk), or over all of them if none is. Ties keep their order.
 
     >>> groups, score = torch.tensor([0, 0, 1, 2]), torch.tensor([1.0, 3.0, 9.0, 5.0])
     >>> rarest_group_first(groups, score, torch.tensor([True, False, True, True]))
@@ -90,7 +90,7 @@ def rarest_group_first(
 def _mutual_pairs(
     indices: npt.NDArray[np.int64], is_copy: npt.NDArray[np.bool_], count: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Pairs of images without copies, each among the ``count`` nearest of the other."""
+    """Pairs of images that are not copies, each among the ``count`` nearest of the other."""
     n = len(indices)
     usable = ~is_copy[indices]
     first = usable & (usable.cumsum(axis=1) <= count) & ~is_copy[:, None]

@@ -1,12 +1,12 @@
 """Approximate nearest neighbours of large collections: a row is compared with rows of near cells.
 
-N rows, F feature dim, C cells, P cells that are searched, k neighbours. An inverted file: k-means on
-a sample makes cells, and the neighbours of a row are looked for in the P cells whose centres are
-nearest to it. Distances are exact, so that a neighbour can be missed and nothing else. How many are
-missed is measured on random rows, which also say how large P must be.
+N rows, F feature dim, C cells, P searched cells, k neighbours. An inverted file: k-means on a sample
+makes cells, and the neighbours of a row are searched in the P cells whose centres are nearest to it.
+Distances are exact, so the only possible error is a missed neighbour. How many are missed is measured
+on random rows, which also determine P.
 
-Cells are made in whole numbers, which float32 adds without rounding in any order: they are the same
-on every machine and with any number of threads.
+Cells are computed in whole numbers, which float32 adds without rounding in any order: they are the
+same on every machine and with any number of threads.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from sdclr.evaluation.rarity.preparation import blocks_of, mean_of, require_usab
 NUM_QUERIES = 200
 """Random rows whose neighbours are searched exactly as well."""
 COUNTED = 20
-"""Of the neighbours of these rows, the nearest so many are counted."""
+"""Nearest neighbours of each of these rows that are counted."""
 WANTED_RECALL = 0.97
-"""P is the smallest number of cells that hold this share of them ..."""
+"""P is the smallest number of cells that contain this share of them ..."""
 DOUBTFUL_RECALL = 0.9
 LARGEST_SHARE = 1 / 8
 """... but at most this share of the cells, or an exact search would be as fast."""
 NEAREST_CELLS = 2
-"""Cells that say how near a row must be to be worth keeping."""
+"""Cells searched first, to bound how near a row must be to be kept."""
 ROWS_PER_CELL = 50
-"""Of the sample that k-means is made on."""
+"""Rows per cell in the sample for k-means."""
 ROUNDS = 8
-"""Of k-means."""
+"""Rounds of k-means."""
 SPAN = 2048
 """Length of a long row in whole numbers: three products of two of them stay below 2**24."""
 QUERY_ROWS = 16_384
@@ -66,15 +66,15 @@ def usual_number_of_cells(num_rows: int) -> int:
 
 
 class Approximation(NamedTuple):
-    """How a search was approximate."""
+    """How approximate a search was."""
 
     recall: float
     """Share of the ``counted`` nearest of random rows that were found, in [0, 1]."""
     recall_of_nearest: float
-    """Share of these rows whose very nearest was found."""
+    """Share of these rows whose nearest neighbour was found."""
     counted: int
     num_rows: int
-    """How many rows were asked."""
+    """Number of queried rows."""
     searched_cells: int
     """P."""
     num_cells: int
@@ -86,7 +86,7 @@ class Approximation(NamedTuple):
         return self.recall < DOUBTFUL_RECALL
 
     def in_words(self) -> str:
-        """What was found, for people.
+        """The recall in a readable sentence.
 
         >>> Approximation(0.975, 1.0, 20, 200, 31, 632).in_words()
         '97.5 % of the 20 nearest of 200 random images and 100.0 % of the very nearest were found'
@@ -105,13 +105,13 @@ def nearest_in_cells(
     watch: Callable[[str, int], Callable[[int], None]] | None = None,
     searched_cells: int | None = None,
 ) -> tuple[Neighbours, Approximation]:
-    """The k nearest other rows of each row of ``features`` [N, F] that lie in the cells nearest to it.
+    """The k nearest other rows of each row of ``features`` [N, F] within the cells nearest to it.
 
-    As :func:`neighbours.nearest`, but that some of the nearest may be missed: how many, is
-    estimated. ``searched_cells`` is P; None: by WANTED_RECALL. A row that has fewer than k
-    neighbours in its cells, as in a large group, is searched for in more of them, at last in all.
-    ``watch`` is called with "cells" or "neighbours" and a number of rows when that begins; what it
-    returns, with the rows done. The same for the same rows, with any number of threads.
+    Like :func:`neighbours.nearest`, except that some of the nearest may be missed; how many is
+    estimated. ``searched_cells`` is P; None: by WANTED_RECALL. For a row with fewer than k
+    neighbours in its cells, as in a large group, more cells are searched, if needed all of them.
+    ``watch`` is called with "cells" or "neighbours" and a number of rows when that begins; the
+    function it returns, with the rows done. Deterministic, with any number of threads.
 
     >>> x = torch.tensor([[0.0], [1.0], [3.0], [9.0]])
     >>> found, approximation = nearest_in_cells(x, k=1, searched_cells=4)
@@ -141,7 +141,7 @@ def nearest_in_cells(
 def _approximation(
     found: Neighbours, query_rows: Tensor, truth: Neighbours, searched: int, num_cells: int
 ) -> Approximation:
-    """By distances: which of several equally near rows was found does not matter."""
+    """Recall by distances: it does not matter which of several equally near rows was found."""
     k = truth.distances.shape[1]
     near = truth.distances * (1 + 1e-9)
     got = found.distances[query_rows, :k]
@@ -161,18 +161,18 @@ def _sample_size(num_rows: int) -> int:
 
 
 def _rows_for_cells(num_rows: int) -> int:
-    """How many rows are compared with centres until each has its cell: a sample in each round, then all."""
+    """Rows compared with centres until each has its cell: a sample in each round, then all."""
     return ROUNDS * _sample_size(num_rows) + num_rows
 
 
 class _Cells:
-    """Rows in the order of their cells: a cell is a slice. A place is a row's position in that order."""
+    """Rows in the order of their cells, so that a cell is a slice. A place is a row's position in that order."""
 
     def __init__(
         self, features: Tensor, own: Tensor, advance: Callable[[int], None] = lambda done: None
     ) -> None:
         self.features = features
-        self.centre = mean_of(features).float().double()  # rounded: sums depend on threads
+        self.centre = mean_of(features).float().double()  # rounded, as sums depend on threads
         self._unit = _length_of_whole_one(features, self.centre)
         self.centres = self._centres(advance)
         cells = []
@@ -183,7 +183,7 @@ class _Cells:
         counts = torch.bincount(cell, minlength=len(self.centres))
         self.centres = self.centres[counts > 0]
         self.cell = ((counts > 0).cumsum(0) - 1)[cell]
-        """int64 [N], of each row."""
+        """int64 [N], the cell of each row."""
         counts = counts[counts > 0]
         self.row = cell.argsort(stable=True)
         """int64 [N], the row at each place."""
@@ -196,7 +196,7 @@ class _Cells:
         self.squares = self.rough.square().sum(dim=1)
 
     def enough(self, query_rows: Tensor, truth: Neighbours) -> int:
-        """P: so many cells nearest to the rows ``asked`` hold WANTED_RECALL of their neighbours."""
+        """P: the number of cells nearest to ``query_rows`` that contain WANTED_RECALL of their neighbours."""
         order = self._nearest_cells(self.features[query_rows], len(self.centres))
         turn = order.argsort(dim=1).gather(1, self.cell[truth.indices]).flatten().sort().values
         found = int(turn[math.ceil(WANTED_RECALL * len(turn)) - 1]) + 1
@@ -222,7 +222,7 @@ class _Cells:
         return found
 
     def _whole(self, rows: Tensor) -> Tensor:
-        """In whole numbers, float32; a row that is longer than SPAN is cut to that length."""
+        """Rows in whole numbers, float32; a row longer than SPAN is scaled to that length."""
         centred = (rows.double() - self.centre) / self._unit
         length = centred.norm(dim=1, keepdim=True).clamp_min(1)
         return (centred * (SPAN / length).clamp_max(1)).trunc_().float()
@@ -231,7 +231,7 @@ class _Cells:
         return _nearest_centres(self._whole(rows), self.centres, count)
 
     def _centres(self, advance: Callable[[int], None]) -> Tensor:
-        """Centres by Lloyd's k-means on a sample, whole numbers."""
+        """Centres by Lloyd's k-means on a sample, in whole numbers."""
         n = len(self.features)
         wanted = usual_number_of_cells(n)
         sample = permutation(_SAMPLE_KEY, n)[: _sample_size(n)]
@@ -249,7 +249,7 @@ class _Cells:
         return centres
 
     def _candidates(self, places: Tensor, probes: Tensor, wanted: int) -> Tensor:
-        """Places that are nearest by a float32 product, int64 [n, wanted]; -1 where there are none."""
+        """Places nearest by a float32 product, int64 [n, wanted]; -1 where there are none."""
         best = _Best(len(places), wanted)
         self._merge(best, places, torch.arange(len(places)), probes[:, :NEAREST_CELLS])
         open_ = best.reach.isinf()
@@ -275,7 +275,7 @@ class _Cells:
         return best.with_more(rows, values, found)
 
     def _scores(self, places: Tensor, probes: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """By cell: where it starts, which of the ``places`` search it, |b|² - 2 q·b [n, size]."""
+        """For each cell: its start, which of the ``places`` search it, and |b|² - 2 q·b [n, size]."""
         if not probes.numel():
             return
         queries = self.rough[places]
@@ -296,7 +296,7 @@ class _Cells:
 
 
 class _Best:
-    """The nearest so far of n rows."""
+    """The nearest candidates so far of n rows."""
 
     def __init__(self, num_rows: int, wanted: int) -> None:
         self.values = torch.full((num_rows, wanted), torch.inf)
@@ -304,7 +304,7 @@ class _Best:
 
     @property
     def reach(self) -> Tensor:
-        """The farthest that is kept, [n]; infinite where there is room."""
+        """The farthest kept candidate, [n]; infinite if there is room."""
         return self.values.amax(dim=1)
 
     def add(self, rows: Tensor, start: int, scores: Tensor) -> None:
@@ -317,7 +317,7 @@ class _Best:
         self.places[rows] = places.gather(1, kept.indices)
 
     def with_more(self, rows: list[Tensor], values: list[Tensor], places: list[Tensor]) -> Tensor:
-        """The nearest of what is kept and of what is given, int64 [n, wanted]; -1 where none."""
+        """The nearest of the kept and the given candidates, int64 [n, wanted]; -1 where there are none."""
         n, wanted = self.values.shape
         row = torch.cat([torch.arange(n).repeat_interleave(wanted), *rows])
         value = torch.cat([self.values.flatten(), *values])
@@ -340,13 +340,13 @@ def _rough(features: Tensor, order: Tensor, centre: Tensor) -> Tensor:
 
 
 def _length_of_whole_one(features: Tensor, centre: Tensor) -> float:
-    """So that a row of twice the median length is as long as SPAN."""
+    """The unit in which a row of twice the median length is as long as SPAN."""
     lengths = torch.cat([(part.double() - centre).norm(dim=1) for part in blocks_of(features)])
     usual = float(lengths.median()) or float(lengths.max())
     return 2 * usual / SPAN
 
 
 def _nearest_centres(rows: Tensor, centres: Tensor, count: int) -> Tensor:
-    """Of the nearest centre on, int64 [n, count]; whole numbers, so that no sum is rounded."""
+    """The ``count`` nearest centres, nearest first, int64 [n, count]; in whole numbers, so that no sum is rounded."""
     scores = torch.addmm(centres.square().sum(dim=1), rows, centres.T, alpha=-2)
     return scores.topk(count, dim=1, largest=False).indices

@@ -1,4 +1,4 @@
-"""Scores from clusters and from covering: small clusters are rare, far images come first.
+"""Scores from clusters and coverings: small clusters are rare, distant images come first.
 
 N images, F feature dim, K clusters.
 """
@@ -48,7 +48,7 @@ def k_means(features: Tensor, num_clusters: int, seed: int = 0) -> Clusters:
     require_usable(features)
     if not 1 <= num_clusters <= len(features):
         raise ConfigError(f"num_clusters must be 1 to {len(features)}, got {num_clusters}.")
-    distinct = len(torch.unique(features, dim=0))  # scikit-learn warns where it has too few
+    distinct = len(torch.unique(features, dim=0))  # with fewer, scikit-learn warns
     rows = features.double().numpy()
     fitted = KMeans(min(num_clusters, distinct), n_init=1, random_state=seed % 2**32).fit(rows)
     labels = torch.from_numpy(fitted.labels_.astype("int64"))
@@ -79,7 +79,7 @@ def mahalanobis(features: Tensor, dims: int | None = None) -> Tensor:
 
     sqrt((x - m)' S^+ (x - m)) with the sample covariance S of the unit rows; directions without
     variance are left out, and with ``dims`` all but the largest principal components: with as many
-    directions as images every image is equally far.
+    directions as images, all images would be equally far.
 
     >>> x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
     >>> mahalanobis(x).round(decimals=3).tolist()
@@ -92,8 +92,8 @@ def k_centre(features: Tensor, count: int | None = None) -> Tensor:
     """The order of greedy k-centre (Gonzalez, 1985; Sener and Savarese, ICLR 2018) as a score, [N].
 
     Each step takes the image that is farthest from the mean and from all images taken before; its
-    score is that distance, which falls from step to step. ``count``: how many are taken (None: all,
-    N² distances); the others follow by their distance to the nearest image that was taken.
+    score is that distance, which decreases from step to step. ``count``: how many are taken (None:
+    all, N² distances); the others follow by their distance to the nearest image taken.
 
     >>> k_centre(torch.tensor([[0.0], [1.0], [2.0], [9.0]])).tolist()
     [3.0, 1.0, 1.0, 6.0]
@@ -115,8 +115,8 @@ def k_centre(features: Tensor, count: int | None = None) -> Tensor:
 def smoothed(features: Tensor, neighbours: Tensor) -> Tensor:
     """Each row averaged with its nearest ones, float64 [N, F]; ``neighbours`` int64 [N, k].
 
-    Modes stay where they are; single odd images move into the nearest mode, so that a covering of
-    what results shows kinds rather than oddities.
+    Modes stay in place; single odd images move into the nearest mode, so that a covering of the
+    result shows kinds rather than oddities.
 
     >>> smoothed(torch.tensor([[0.0], [1.0], [5.0]]), torch.tensor([[1], [0], [1]])).tolist()
     [[0.5], [0.5], [3.0]]
@@ -132,8 +132,8 @@ def smoothed(features: Tensor, neighbours: Tensor) -> Tensor:
 def one_per_cluster(clusters: Clusters, cluster_score: Tensor, image_score: Tensor) -> Tensor:
     """Rounds over the clusters as a score, float64 [N]: minus the place of each image.
 
-    A round takes from every cluster, highest ``cluster_score`` [K] first, the image of the highest
-    ``image_score`` [N] that is left. Ties go to what comes first.
+    A round takes from every cluster, highest ``cluster_score`` [K] first, the remaining image with
+    the highest ``image_score`` [N]. The first of equal ones is taken.
 
     >>> clusters = Clusters(torch.tensor([0, 0, 1]), torch.zeros(2, 1))
     >>> one_per_cluster(clusters, torch.tensor([1.0, 2.0]), torch.tensor([1.0, 3.0, 2.0])).tolist()

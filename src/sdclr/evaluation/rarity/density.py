@@ -1,6 +1,6 @@
-"""Scores from distances to the nearest neighbours: what lies alone is rare.
+"""Scores from distances to the nearest neighbours: isolated images are rare.
 
-N images, k neighbours; ``distances`` [N, k], nearest first, as neighbours.nearest gives them.
+N images, k neighbours; ``distances`` [N, k], nearest first, as returned by neighbours.nearest.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from sdclr.errors import ConfigError
 from sdclr.evaluation.rarity.neighbours import Neighbours
 
 SMALLEST_REACH = 1e-10
-"""Added to the mean reach, as scikit-learn's LocalOutlierFactor does: copies have none."""
+"""Added to the mean reach, which is 0 for copies, as in scikit-learn's LocalOutlierFactor."""
 
 
 def mean_distance(distances: Tensor, k: int) -> Tensor:
@@ -41,7 +41,7 @@ def fiftyone_uniqueness(distances: Tensor) -> Tensor:
 
 
 def local_outlier_factor(neighbours: Neighbours, k: int) -> Tensor:
-    """How much thinner an image's surroundings are than its neighbours', [N]; about 1 inside.
+    """How much sparser an image's neighbourhood is than its neighbours', [N]; about 1 inside a cluster.
 
     LOF (Breunig et al., SIGMOD 2000): mean over the k neighbours of their density over one's own;
     density is 1 / mean reach, reach(a, b) = max(distance(a, b), distance of b to its k-th).

@@ -1,7 +1,7 @@
-"""Near-duplicates and bursts: near by features, confirmed by a perceptual hash, folded into one.
+"""Near-duplicates and bursts: close in features, confirmed by a perceptual hash, folded into one.
 
-N images, F feature dim. Features alone call all images of a small class copies; hashes alone call
-all plain backgrounds copies. Both together are needed. Equal files are found by data/duplicates.
+N images, F feature dim. Features alone would take all images of a small class for copies, hashes
+alone all plain backgrounds, so both are needed. Equal files are found by data/duplicates.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from sdclr.evaluation.rarity.preparation import BLOCK_ROWS
 
 Hashes = npt.NDArray[np.uint8]
 COPY_RULES = ((0.7, 14), (1.1, 6))
-"""(reach, bits): what is very near may differ more in its hash, and the other way round.
+"""(reach, bits): very near images may differ more in their hashes, and vice versa.
 
-The reach is a share of the usual distance to the last neighbour given; of the 64 bits of a hash 32
+The reach is a share of the usual distance to the last neighbour given; of the 64 bits of a hash, 32
 differ between unrelated images on average, and 0 to 8 between an image and its brighter copy.
 """
 
 
 NEAR = 20
-"""Among how many nearest neighbours copies are looked for."""
+"""Nearest neighbours among which copies are searched."""
 MOST_FALSE = 0.01
-"""False pairs for each image that are put up with: one in a hundred images."""
+"""Tolerated false pairs per image: one in a hundred images."""
 EQUAL = (1e-6, 0)
-"""The rule of what a network and a hash both take for one image; it can be trusted in every collection."""
+"""The rule for images that both a network and a hash take for the same; it can be trusted in every collection."""
 JUST_BEYOND = 1.25
-"""Pairs up to so many times as far apart as a rule reaches tell how alike those are that it would fold wrongly."""
+"""Pairs at up to this multiple of a rule's reach show how alike the pairs are that it would fold wrongly."""
 FEWEST_PAIRS = 100
-"""Pairs of which a share can be told: of one pair it is all or nothing."""
+"""The fewest pairs from which a share is estimated."""
 SAME_PICTURE = 0.35
-"""Share of the usual reach below which two images are one picture, however many there are of it."""
+"""Share of the usual reach below which two images are the same picture, however many copies there are."""
 
 
 def perceptual_hashes(images: Iterable[npt.NDArray[np.uint8] | Tensor | Image.Image]) -> Hashes:
@@ -58,7 +58,7 @@ def perceptual_hashes(images: Iterable[npt.NDArray[np.uint8] | Tensor | Image.Im
 
 
 _BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1)
-"""Bits of every byte; NumPy counts them itself from 2.0 on."""
+"""Bits of every byte; NumPy itself can count them from version 2.0."""
 
 
 def differing_bits(a: Hashes, b: Hashes) -> npt.NDArray[np.int64]:
@@ -78,12 +78,12 @@ def near_duplicates(
 ) -> Tensor:
     """The group of near-duplicates of each image, int64 [N]: the row of the group's first image.
 
-    Two images are copies of each other where one is among the neighbours of the other (10 or 20 of
-    them are a good number), and where for one of the rules (reach, bits) their distance is at most
-    ``reach`` times the median distance to the last neighbour, and their hashes differ in at most
-    that many ``bits``. Copies of copies belong together. COPY_RULES are not to be trusted on small
-    objects upon an even ground, whose hashes are alike without being copies (docs/rarebench.md,
-    plankton): :func:`trusted_rules` are those that fit a collection.
+    Two images are copies of each other if one is among the neighbours of the other (10 or 20 of
+    them are a good number) and if, for one of the rules (reach, bits), their distance is at most
+    ``reach`` times the median distance to the last neighbour and their hashes differ in at most
+    ``bits`` bits. Copies of copies belong together. COPY_RULES cannot be trusted for small objects on
+    a uniform background, whose hashes are alike although they are not copies (docs/rarebench.md,
+    plankton): :func:`trusted_rules` adapts them to a collection.
 
     >>> from sdclr.evaluation.rarity import nearest
     >>> x = torch.tensor([[0.0], [5.0], [0.01], [9.0], [14.0]])
@@ -115,9 +115,9 @@ def alike_by_chance(
     """How often hashes of different pictures that look alike differ in at most b bits, [65].
 
     ``neighbours`` of the images ``rows`` int64 [M] among all N (200 are a good number): pairs with
-    those behind the first quarter are counted, like the image in kind and too many to be its
-    copies. Of random pairs the share is smaller. Pairs at a distance of ``beyond`` or less are one
-    picture and not counted: a burst may be longer than a quarter of the neighbours. Zeros where no
+    those after the first quarter are counted, which are similar to the image but too many to be its
+    copies. For random pairs the share is smaller. Pairs at a distance of ``beyond`` or less are the
+    same picture and not counted: a burst may be longer than a quarter of the neighbours. Zeros if no
     pair is left.
 
     >>> from sdclr.evaluation.rarity import nearest
@@ -142,11 +142,11 @@ def alike_by_chance(
 def alike_just_beyond(
     neighbours: Neighbours, hashes: Hashes, rows: Tensor, reach: float
 ) -> npt.NDArray[np.float64]:
-    """How often hashes differ in at most b bits, [65], of pairs a little farther apart than ``reach``.
+    """How often hashes differ in at most b bits, [65], for pairs slightly farther apart than ``reach``.
 
-    Of the ``neighbours`` of the images ``rows`` int64 [M], those at a distance from ``reach`` to JUST_BEYOND times
-    that: what looks more alike has hashes that are more alike, and no other pairs are as near as these to the ones that
-    a rule takes. Zeros where there are fewer than FEWEST_PAIRS of them.
+    Among the ``neighbours`` of the images ``rows`` int64 [M], those at a distance between ``reach`` and JUST_BEYOND
+    times it: images that look more alike have more similar hashes, and no other pairs are as close to the ones that a
+    rule accepts. Zeros if there are fewer than FEWEST_PAIRS of them.
 
     >>> from sdclr.evaluation.rarity import nearest
     >>> hashes = np.zeros((200, 8), np.uint8)
@@ -171,14 +171,14 @@ def trusted_rules(
     rules: Sequence[tuple[float, int]] = COPY_RULES,
     most_false: float = MOST_FALSE,
 ) -> list[tuple[float, int]]:
-    """``rules`` with fewer bits where this collection's hashes are alike without being copies.
+    """``rules`` with fewer bits if hashes of this collection are alike without being copies.
 
-    A rule (reach, bits) is expected to give m x p false pairs an image: m is how many of the
-    ``neighbours``, which near_duplicates looks at, lie within the reach, p the share of
-    ``by_chance`` [65] (alike_by_chance), or [number of rules, 65], at that many bits. The bits are
-    lowered until that is at most ``most_false``; a rule that cannot be trusted with 0 bits is left
-    out. There are more false pairs than expected where those within a rule's reach are more alike
-    than those that ``by_chance`` was counted of.
+    A rule (reach, bits) is expected to give m x p false pairs per image: m is how many of the
+    ``neighbours``, which near_duplicates uses, are within the reach, p the share of ``by_chance``
+    [65] (alike_by_chance), or [number of rules, 65], at that many bits. The bits are lowered until
+    this is at most ``most_false``; a rule that cannot be trusted with 0 bits is left out. There are
+    more false pairs than expected if the pairs within a rule's reach are more alike than those
+    counted in ``by_chance``.
 
     >>> from sdclr.evaluation.rarity import nearest
     >>> near = nearest(torch.arange(40.0).unsqueeze(1), k=20)
@@ -201,10 +201,10 @@ def rules_of_collection(
 ) -> list[tuple[float, int]]:
     """The ``trusted_rules`` of a collection, by how often its different pictures are alike by chance.
 
-    For each rule that is the larger of alike_by_chance, which a long burst does not raise, and of
-    alike_just_beyond the rule, which counts in a small collection, whose farther neighbours are of
-    other kinds. ``near``: what near_duplicates looks at; ``around``: of the images ``rows`` int64
-    [M], about 200 neighbours among all N. What is EQUAL can be folded besides.
+    For each rule, the larger of alike_by_chance, which a long burst does not raise, and of
+    alike_just_beyond the rule, which matters in a small collection, whose farther neighbours are of
+    other kinds. ``near``: the neighbours that near_duplicates uses; ``around``: about 200 neighbours
+    among all N of the images ``rows`` int64 [M]. EQUAL images can always be folded.
 
     >>> from sdclr.evaluation.rarity import nearest
     >>> near = nearest(torch.arange(40.0).unsqueeze(1), k=20)
@@ -220,7 +220,7 @@ def rules_of_collection(
 def represented(groups: Tensor, unfit: npt.NDArray[np.bool_]) -> Tensor:
     """``groups`` of near_duplicates, each named by its first image that is not ``unfit`` (bool [N]).
 
-    A blurred copy does not stand for the sharp one. Where all are unfit the first one stays.
+    So a blurred copy does not represent the sharp one. If all are unfit, the first one is kept.
 
     >>> represented(torch.tensor([0, 1, 0]), np.array([True, False, False])).tolist()
     [2, 1, 2]
@@ -234,7 +234,7 @@ def represented(groups: Tensor, unfit: npt.NDArray[np.bool_]) -> Tensor:
 
 
 def usual_reach(neighbours: Neighbours) -> float:
-    """Median distance to the last neighbour given; above 0 even where all of them are copies.
+    """Median distance to the last neighbour given; above 0 even if all of them are copies.
 
     >>> from sdclr.evaluation.rarity import nearest
     >>> usual_reach(nearest(torch.tensor([[0.0], [1.0], [4.0]]), k=1))

@@ -1,4 +1,4 @@
-"""What scores may read of a collection, with everything that several scores share computed once.
+"""What scores may read about a collection; everything that several scores share is computed once.
 
 N images, F feature dim, E epochs, V views, D projection dim.
 """
@@ -33,18 +33,18 @@ MOST_NEIGHBOURS = 200
 
 
 FEW_NEIGHBOURS = 8
-"""Of directions and components, which are only smoothed."""
+"""Neighbours of directions and components, which are only used for smoothing."""
 ENOUGH_NEIGHBOURS = 50
 """As many as the default score reads; a score that reads more searches again."""
 EXACT_UP_TO = 100_000
-"""Images up to which neighbours are searched exactly; the time of that grows with N x N."""
+"""The largest number of images for exact search, whose time grows with N x N."""
 
 
 @dataclass(eq=False)
 class Evidence:
-    """What is known of N images. Give what there is; a score that needs more says so.
+    """What is known of N images. Give what is available; a score that needs more raises an error.
 
-    Neighbours and clusters are found once, on unit rows of the features, and shared by the scores.
+    Neighbours and clusters are computed once, on unit rows of the features, and shared by the scores.
 
     >>> evidence = Evidence(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 2.0]]))
     >>> evidence.num_images, evidence.neighbours(1).indices.flatten().tolist()
@@ -54,8 +54,8 @@ class Evidence:
     features: Tensor | None = None
     """[N, F]"""
     groups: Tensor | None = None
-    """int64 [N]: images of one group (a burst, a tile) are no neighbours of each other; [N, 2]: of two kinds of groups,
-    and to share one of either kind is enough."""
+    """int64 [N]: images of one group (a burst, a tile) are not neighbours of each other; [N, 2]: two kinds of groups,
+    where sharing either is enough."""
     losses: Tensor | None = None
     """[E, N], the loss of each image by epoch; NaN where an epoch left it out."""
     masses: Tensor | None = None
@@ -63,21 +63,21 @@ class Evidence:
     projections: Tensor | None = None
     """[V, N, D], of the dense branch."""
     competitor_projections: Tensor | None = None
-    """[V, N, D], of the pruned branch, of the same views."""
+    """[V, N, D], of the pruned branch, for the same views."""
     view_losses: Tensor | None = None
-    """[V, N], losses of the dense branch at one time."""
+    """[V, N], losses of the dense branch at one point in training."""
     competitor_view_losses: Tensor | None = None
-    """[V, N], of the pruned branch, of the same views."""
+    """[V, N], of the pruned branch, for the same views."""
     seed: int = 0
     searched: int = MOST_NEIGHBOURS
-    """Neighbours that are searched at once; a score that reads more searches again."""
+    """Neighbours searched at once; a score that reads more searches again."""
     watch: Callable[[str, int], Callable[[int], None]] | None = None
-    """Called when a search for neighbours, or the making of cells for one, begins: with its name and the number of
-    rows; what it returns, with the rows done."""
+    """Called when a search for neighbours, or the computation of cells for one, begins: with its name and the number of
+    rows; the function it returns is called with the rows done."""
     exact_up_to: int = EXACT_UP_TO
-    """Of more images neighbours are searched approximately, and rows kept in float32."""
+    """For more images than this, neighbours are searched approximately and rows are kept in float32."""
     approximations: dict[str, Approximation] = field(default_factory=dict, init=False, repr=False)
-    """How far the approximate searches were approximate, by preparation; empty where none was."""
+    """How approximate the searches were, by preparation; empty if all were exact."""
     _neighbours: dict[str, Neighbours] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -107,9 +107,9 @@ class Evidence:
 
     @property
     def dims(self) -> int:
-        """D: 128 principal components, or a quarter of the images where these are few.
+        """D: 128 principal components, or a quarter of the images if there are few.
 
-        With as many components as images all whitened rows would be equally far apart.
+        With as many components as images, all whitened rows would be equally far apart.
         """
         return max(1, min(128, self.num_images // 4))
 
@@ -124,7 +124,7 @@ class Evidence:
 
     @cached_property
     def unit(self) -> Tensor:
-        """Features with rows of length one, float64 [N, F]; float32 where it is not exact."""
+        """Features with rows of length one, float64 [N, F]; float32 if the search is not exact."""
         assert self.features is not None
         return unit_rows(self.features, self._dtype)
 
@@ -146,9 +146,9 @@ class Evidence:
         return unit_rows(self.components, self._dtype)
 
     def neighbours(self, k: int, preparation: str = "unit") -> Neighbours:
-        """The k nearest of each image, of another group where groups are given.
+        """The k nearest neighbours of each image, outside its own group if groups are given.
 
-        k is capped at the number of images that all can have, as it is in small collections.
+        k is capped at the number of neighbours available to every image, as in small collections.
         ``preparation``: "unit" rows, "components", "directions" or "white".
         """
         least = self.searched if preparation in ("unit", "white") else FEW_NEIGHBOURS
@@ -169,9 +169,9 @@ class Evidence:
         return found
 
     def with_groups(self, groups: Tensor) -> Evidence:
-        """The same images in groups; what was searched is not searched again where enough is left.
+        """The same images in groups; earlier searches are reused if enough neighbours are left.
 
-        Raises DataError where one group covers all images.
+        Raises DataError if one group covers all images.
 
         >>> evidence = Evidence(torch.tensor([[1.0, 0.0], [1.0, 0.1], [1.0, 0.3], [0.0, 1.0]]))
         >>> grouped = evidence.with_groups(torch.tensor([0, 0, 1, 2]))
@@ -185,7 +185,7 @@ class Evidence:
         most = most_neighbours(self.num_images, groups)
         for name, found in self._neighbours.items():
             left = without_own_group(found, groups)
-            # all that a score asks for, or all that there are
+            # as many as scores need, or all available ones
             enough = ENOUGH_NEIGHBOURS if name in ("unit", "white") else FEW_NEIGHBOURS
             if left.distances.shape[1] >= min(enough, most):
                 grouped._neighbours[name] = left
@@ -194,16 +194,16 @@ class Evidence:
         return grouped
 
     def distances(self, k: int, preparation: str = "unit") -> Tensor:
-        """Euclidean distances to them, float64 [N, at most k]."""
+        """Euclidean distances to the neighbours, float64 [N, at most k]."""
         return self.neighbours(k, preparation).distances
 
     def cosine_distances(self, k: int) -> Tensor:
-        """1 - cosine to them, float64 [N, at most k]: half the square of the distance."""
+        """1 - cosine to the neighbours, float64 [N, at most k]: half the squared distance."""
         return self.distances(k).square() / 2
 
     @cached_property
     def clusters(self) -> Clusters:
-        """k-means on principal components, with the square root of N as the number of clusters."""
+        """k-means on principal components, with the square root of N clusters, at most 500."""
         return self.clusters_of(usual_number_of_clusters(self.num_images))
 
     def clusters_of(self, num_clusters: int) -> Clusters:
@@ -212,7 +212,7 @@ class Evidence:
 
     @cached_property
     def random(self) -> Tensor:
-        """Uniform numbers, float64 [N], a function of the seed and the position alone."""
+        """Uniform numbers, float64 [N], a function of only the seed and the position."""
         from sdclr.compute.stateless_random import Stream, derive, uniforms
 
         key = derive(self.seed, Stream.RARITY)

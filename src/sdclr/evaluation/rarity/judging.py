@@ -1,4 +1,4 @@
-"""A score against labels: how well it ranks the images of rare classes. Labels judge; no score sees them.
+"""Judge a score by labels: how well it ranks the images of rare classes. No score sees the labels.
 
 N images, C classes. Ties between scores count half in the AUROC.
 """
@@ -32,12 +32,12 @@ class Judged(NamedTuple):
     num_images: int
     """Images of these classes."""
     p_value: float
-    """Of the Mann-Whitney test, two-sided: how often chance is as far from .50. Of a handful of images the
-    bootstrap's interval is far too narrow."""
+    """Of the two-sided Mann-Whitney test: how often chance is as far from .50. For a handful of images the
+    bootstrap interval is far too narrow."""
 
 
 def few_classes(labels: Labels) -> list[int]:
-    """The last third of the classes that have images, by size; of equal sizes the higher ids. At least one.
+    """The last third of the classes with images, by size, higher ids last among equal sizes. At least one.
 
     >>> few_classes(np.array([0, 0, 0, 1, 1, 2]))
     [2]
@@ -53,7 +53,7 @@ def few_classes(labels: Labels) -> list[int]:
 def judged(score: Floats, labels: Labels, groups: Labels | None = None, seed: int = 0) -> Judged:
     """How well a score [N] (higher = rarer) ranks the images of the few classes of ``labels`` [N].
 
-    ``groups`` [N]: whole groups are resampled where images are not independent.
+    ``groups`` [N]: whole groups are resampled if images are not independent.
 
     >>> judged(np.array([0.0, 1.0, 2.0, 3.0]), np.array([0, 0, 0, 1])).auroc
     1.0
@@ -61,7 +61,7 @@ def judged(score: Floats, labels: Labels, groups: Labels | None = None, seed: in
     few = few_classes(labels)
     wanted = np.isin(labels, few)
     resampled = bootstrap({"score": score}, wanted, groups, seed)["score"]
-    # the exact one of 8 among 10^6 would never end, and of so few this one is on the careful side
+    # the exact test would not finish for 8 among 10^6, and for so few the asymptotic one is conservative
     by_chance = mannwhitneyu(score[wanted], score[~wanted], method="asymptotic").pvalue
     return Judged(
         auroc(score, wanted), *interval(resampled), few, int(wanted.sum()), float(by_chance)
@@ -88,7 +88,7 @@ def classes_seen(order: npt.NDArray[np.int64], labels: npt.NDArray[np.int64], co
 
 
 def classes_seen_by_chance(counts: npt.NDArray[np.int64], count: int) -> float:
-    """Its expectation for a random order, drawing without replacement.
+    """Expectation of classes_seen for a random order, drawing without replacement.
 
     Sum over classes of 1 - C(N - n_c, m) / C(N, m).
 
@@ -116,8 +116,8 @@ def bootstrap(
 ) -> dict[str, Floats]:
     """AUROC of each score in the same resamples of the images, float [RESAMPLES] each.
 
-    Whole groups are drawn where there are groups: images of one burst are not independent. The same
-    resamples for all scores of a set make differences between scores paired.
+    Whole groups are drawn if there are groups: images of one burst are not independent. Using the
+    same resamples for all scores of a set makes differences between scores paired.
     """
     rng = np.random.default_rng(seed)
     n = len(wanted)
@@ -134,7 +134,7 @@ def bootstrap(
 
 
 def _weighted_auroc(score: Floats, wanted: Flags, weights: Floats) -> float:
-    """AUROC where image i is there ``weights[i]`` times."""
+    """AUROC with image i repeated ``weights[i]`` times."""
     _, place = np.unique(score, return_inverse=True)
     positive = np.bincount(place, weights * wanted)
     negative = np.bincount(place, weights * ~wanted)

@@ -1,8 +1,8 @@
 """Suspected junk: blank, blurred, over- and underexposed images, each judged within its collection.
 
-An image is uint8 [H, W], [3, H, W] or [H, W, 3]. Limits are relative to the collection where what
-is usual differs: most plankton is almost white, and most tiles are smooth. Flags say "suspected";
-they put images aside and never remove one.
+An image is uint8 [H, W], [3, H, W] or [H, W, 3]. Limits are relative to the collection where typical
+values differ: most plankton is almost white, and most tiles are smooth. Flags mean "suspected"; they
+set images aside and never remove one.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from sdclr.errors import DataError
 Flags = npt.NDArray[np.bool_]
 KINDS = ("blank", "blurred", "overexposed", "underexposed")
 BLANK_SPREAD = 0.01
-"""Two and a half of 255 grey levels: sensor noise on an even surface."""
+"""Two and a half of 255 grey levels: sensor noise on a uniform surface."""
 WHITE, BLACK = 245, 12
 """Grey levels of 255 at the ends of the scale."""
 UNUSUAL = 5.0
-"""How many robust standard deviations below the collection's median sharpness is blurred."""
+"""Robust standard deviations below the collection's median sharpness at which an image is blurred."""
 UNUSUAL_LIGHT = 3.0
-"""Likewise of brightness, where most pixels are at the end of the scale as well."""
+"""The same for brightness, if most pixels are also at the end of the scale."""
 
 
 class JunkMeasures(NamedTuple):
-    """What is measured of one image; grey levels in [0, 1]."""
+    """The measures of one image; grey levels in [0, 1]."""
 
     spread: float
     """Standard deviation of the grey levels."""
@@ -44,7 +44,7 @@ class JunkMeasures(NamedTuple):
 
 
 def measure_junk(image: npt.NDArray[np.uint8] | Tensor) -> JunkMeasures:
-    """What the flags are made of.
+    """The measures from which the flags are derived.
 
     >>> measure_junk(np.full((8, 8), 255, np.uint8)).white
     1.0
@@ -63,9 +63,9 @@ def measure_junk(image: npt.NDArray[np.uint8] | Tensor) -> JunkMeasures:
 
 
 def junk_flags(measures: Sequence[JunkMeasures]) -> dict[str, Flags]:
-    """Kind -> which images are suspected, bool [N] each; an image may be several.
+    """Kind -> which images are suspected, bool [N] each; an image may be of several kinds.
 
-    - blank: its grey levels hardly vary (in itself, whatever the others are);
+    - blank: its grey levels hardly vary (in absolute terms, whatever the others are);
     - blurred: its sharpness is unusually low in this collection;
     - overexposed, underexposed: unusually bright or dark in this collection, and more than half of
       its pixels at the end of the scale.

@@ -1,9 +1,9 @@
-"""How many kinds of images a collection has, as far as that can be known: modes, their sizes, and an interval.
+"""Estimate how many kinds of images a collection has: modes, their sizes, and an interval.
 
-N images, D dims, K modes. A mode is what lies within one radius of an image that covers it: greedy
-k-centre over smoothed directions takes centres from the farthest on, so one run of it says for every
-radius how many modes there are. Which radius makes two images "the same" no collection says by
-itself; a few answers to "same or different?" do.
+N images, D dims, K modes. A mode is everything within one radius of the image that covers it: greedy
+k-centre over smoothed directions takes the farthest image as the next centre, so one run gives the
+number of modes for every radius. The radius at which two images are "the same" cannot be derived from
+a collection alone; a few answers to "same or different?" determine it.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from sdclr.evaluation.rarity.preparation import unit_rows
 RARE_SHARE = 0.01
 """A mode with less than a hundredth of the images is rare."""
 AVERAGED = 4
-"""Neighbours that a direction is averaged with, as the order covering_4 does."""
+"""Neighbours with which a direction is averaged, as in the order covering_4."""
 MOST_MODES = 1000
-"""Centres that are taken; where they do not suffice, the number of modes is at least that."""
+"""The most centres taken; if they do not suffice, the number of modes is at least this."""
 KNOWN_WITHIN = 4.0
-"""An interval whose ends differ by more than this factor is called unknown."""
+"""An interval whose ends differ by more than this factor counts as unknown."""
 FEWEST_ANSWERS = 10
 RESAMPLES = 200
 
@@ -40,7 +40,7 @@ RadiusBy = Literal["answers", "all same", "all different", "images"]
 
 
 class Between(NamedTuple):
-    """A number and the interval it lies in."""
+    """An estimate and its interval."""
 
     estimate: float
     low: float
@@ -48,7 +48,7 @@ class Between(NamedTuple):
 
     @property
     def is_known(self) -> bool:
-        """Whether the interval is narrow enough to say something."""
+        """Whether the interval is narrow enough to be informative."""
         return self.low == self.high or (self.low > 0 and self.high <= KNOWN_WITHIN * self.low)
 
 
@@ -84,12 +84,12 @@ class Covering:
             nearest = evidence.neighbours(k, "directions").indices
             self.rows = unit_rows(smoothed(directions, nearest))
         self.approximation = evidence.approximations.get("directions")
-        """Of the search for the neighbours that are averaged; None where it was exact."""
+        """That of the search for the averaged neighbours; None if it was exact."""
         self.centres, self.radii = _centres(self.rows, MOST_MODES, advance)
-        """[K] rows, and how far each was from all taken before it, falling."""
+        """[K] rows, and the distance of each from all taken before it, decreasing."""
 
     def number(self, radius: float) -> int:
-        """Modes that leave no image farther than ``radius`` from the centre of one; at least 1."""
+        """How many modes leave no image farther than ``radius`` from a centre; at least 1."""
         return max(1, int((self.radii > radius).sum()))
 
     def modes(self, radius: float) -> Tensor:
@@ -104,15 +104,15 @@ class Covering:
         return found
 
     def distance(self, pairs: Sequence[tuple[int, int]]) -> Floats:
-        """Of the two images of each pair."""
+        """The distance between the two images of each pair."""
         a, b = (torch.tensor([pair[side] for pair in pairs]) for side in (0, 1))
         found: Floats = (self.rows[a] - self.rows[b]).norm(dim=1).numpy()
         return found
 
     def plausible_radii(self, seed: int = 0) -> Between:
-        """What the collection alone allows: above the nearest neighbour's distance, below that of a random pair.
+        """The radii that the collection alone allows: from the nearest neighbour's distance to that of a random pair.
 
-        Between them nothing is said; the estimate is their geometric mean.
+        Nothing is known in between; the estimate is their geometric mean.
         """
         rows = self.rows[permutation(seed, len(self.rows))[:2000]]
         others = self.rows[permutation(seed + 1, len(self.rows))[: len(rows)]]
@@ -123,14 +123,14 @@ class Covering:
 
 
 def _centres(rows: Tensor, most: int, advance: Callable[[int], None]) -> tuple[Tensor, Floats]:
-    """Greedy k-centre from the image that is nearest to the mean: a mode needs an image, unlike a score."""
+    """Greedy k-centre, starting from the image nearest to the mean, since the first mode needs a centre."""
     taken = [int((rows - rows.mean(dim=0)).norm(dim=1).argmin())]
     radii = [float("inf")]
     to_taken = (rows - rows[taken[0]]).norm(dim=1)
     while len(taken) < min(most, len(rows)):
         farthest = int(to_taken.argmax())
         if to_taken[farthest] <= 0:
-            break  # what is left are equals of centres
+            break  # the remaining images equal a centre
         taken.append(farthest)
         radii.append(float(to_taken[farthest]))
         to_taken = torch.minimum(to_taken, (rows - rows[farthest]).norm(dim=1))
@@ -139,7 +139,7 @@ def _centres(rows: Tensor, most: int, advance: Callable[[int], None]) -> tuple[T
 
 
 def gini(sizes: npt.NDArray[np.int64]) -> float:
-    """Inequality of sizes, in [0, 1): 0 where all are equal.
+    """Inequality of sizes, in [0, 1): 0 if all are equal.
 
     >>> gini(np.array([5, 5])), gini(np.array([0, 10]))
     (0.0, 0.5)
@@ -152,8 +152,8 @@ def gini(sizes: npt.NDArray[np.int64]) -> float:
 def radius_by_answers(covering: Covering, answers: Sequence[Answer], seed: int = 0) -> Between:
     """The distance at which "same" and "different" are equally likely, with a bootstrap interval.
 
-    By the thresholds with the fewest wrong answers, all of them; answers are resampled, those of both
-    kinds apart. Raises DataError for fewer than FEWEST_ANSWERS, or of one kind alone.
+    From the range of all thresholds with the fewest wrong answers; answers are resampled, separately
+    for both kinds. Raises DataError for fewer than FEWEST_ANSWERS, or if all are of one kind.
     """
     same = np.array([answer.same for answer in answers], dtype=bool)
     if len(answers) < FEWEST_ANSWERS or not same.any() or same.all():
@@ -178,11 +178,11 @@ def radius_by_answers(covering: Covering, answers: Sequence[Answer], seed: int =
 
 
 def radius_by_one_kind(covering: Covering, answers: Sequence[Answer]) -> Between:
-    """What answers of one kind alone allow, at least FEWEST_ANSWERS of them.
+    """The radii allowed by at least FEWEST_ANSWERS answers that are all of one kind.
 
-    All same: the radius reaches as far as the farthest of these pairs, or farther, up to one mode of all images. All
-    different: it ends before the nearest of them, and begins where the collection alone lets it. The estimate is the
-    geometric mean of both ends.
+    All same: from the farthest of these pairs up to the radius of a single mode. All different: from the smallest
+    radius that the collection alone allows up to the nearest of these pairs. The estimate is the geometric mean of both
+    ends.
     """
     distance = covering.distance([(answer.a, answer.b) for answer in answers])
     if answers[0].same:
@@ -195,15 +195,15 @@ def radius_by_one_kind(covering: Covering, answers: Sequence[Answer]) -> Between
 
 
 def _best_thresholds(near: Floats, far: Floats) -> tuple[float, float]:
-    """From where to where a threshold is wrong least often: same pairs at ``near``, different ones at ``far``."""
-    points = np.unique(np.concatenate([[0.0], near, far]))  # between two of them nothing changes
+    """The range of thresholds with the fewest errors: same pairs at ``near``, different ones at ``far``."""
+    points = np.unique(np.concatenate([[0.0], near, far]))  # nothing changes between two of them
     wrong = [(near > t).mean() + (far <= t).mean() for t in points]
     best = np.flatnonzero(np.isclose(wrong, min(wrong)))
     return float(points[best[0]]), float(points[min(best[-1] + 1, len(points) - 1)])
 
 
 def effective_modes(num_same: int, num_pairs: int) -> Between:
-    """Modes that matter, 1 / P(two random images are of the same mode), by answers on random pairs alone.
+    """Effective number of modes, 1 / P(two random images are of the same mode), from answers on random pairs alone.
 
     Hill's number of order 2; the interval is Clopper and Pearson's exact one, 95 %.
 
@@ -225,7 +225,7 @@ def questions(covering: Covering, count: int, seed: int = 0) -> list[tuple[int, 
     """Pairs to ask "same or different?" about: (row, row, kind), half of them of each kind.
 
     ``random``: two images at random, for effective_modes. ``near``: an image and one of its 10
-    nearest or of the 200 nearest, at random, where the answer is least clear.
+    nearest or of its 200 nearest, at random, where the answer is least clear.
     """
     n = len(covering.rows)
     first = permutation(seed, n)[: min(count, n)].tolist()
@@ -252,20 +252,20 @@ class CollectionModes(NamedTuple):
     rare: Between
     """Modes with less than RARE_SHARE of the images."""
     effective: Between | None
-    """By answers on random pairs; None without any."""
+    """From answers on random pairs; None without any."""
     gini: float
-    """Of the sizes at the estimated radius."""
+    """That of the sizes at the estimated radius."""
     sizes: list[int]
     """At the estimated radius, largest first."""
     num_answers: int
     radius_by: RadiusBy
-    """What the radius goes by: answers of both kinds, of one, or the images alone."""
+    """The basis of the radius: answers of both kinds, of one kind, or the images alone."""
 
 
 def collection_modes(
     covering: Covering, answers: Sequence[Answer] = (), random_pairs: Sequence[Answer] = ()
 ) -> CollectionModes:
-    """Modes and their interval: by the answers where they suffice, else by what the collection allows.
+    """Modes and their interval: from the answers if they suffice, otherwise from what the collection allows.
 
     ``random_pairs``: those of the answers whose images were drawn at random.
     """
@@ -303,7 +303,7 @@ def _radius_by(answers: Sequence[Answer]) -> RadiusBy:
 
 
 def _open_ended(value: Between, covering: Covering, most: int | None = None) -> Between:
-    """Where all centres that were taken do not cover the images, there may be any number of modes."""
+    """``value`` without an upper end if the centres taken do not cover all images: there may be more modes."""
     cut_off = len(covering.centres) == MOST_MODES < len(covering.rows)
     if cut_off and (value.high if most is None else most) >= MOST_MODES:
         return value._replace(high=float("inf"))

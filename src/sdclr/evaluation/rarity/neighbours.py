@@ -1,8 +1,8 @@
 """Exact nearest neighbours of every image, in blocks: memory does not grow with N x N.
 
 N images, F feature dim, k neighbours. Compared in benchmarks/rarebench/neighbours.md: the exact
-searches of scikit-learn and FAISS were 1.5 and 3 times as fast, and know neither groups nor float64.
-Time grows with N x N; cells.py has the search for collections that are too large for that.
+searches of scikit-learn and FAISS were 1.5 and 3 times as fast, but support neither groups nor float64.
+Time grows with N x N; cells.py has the search for collections that are too large for this.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from sdclr.evaluation.rarity.preparation import BLOCK_ROWS, blocks_of, mean_of, 
 QUERY_ROWS, BANK_ROWS = 1024, 8192
 """Rows of a block: its products take 32 MB."""
 CACHED = 2**18
-"""Numbers of a block of differences: 2 MB, which stay in a processor's cache."""
+"""Numbers in a block of differences: 2 MB, which fit in a processor's cache."""
 SPARE = 8
-"""Candidates beyond those asked for: as many may be misplaced by rounding without any effect."""
+"""Extra candidates: this many may be misplaced by rounding without any effect."""
 
 
 class Neighbours(NamedTuple):
@@ -33,7 +33,7 @@ class Neighbours(NamedTuple):
     """int64 [N, k], rows of the bank."""
 
     def first(self, k: int) -> Neighbours:
-        """The k nearest of them. Raises ConfigError where there are fewer."""
+        """The k nearest of them. Raises ConfigError if there are fewer."""
         if not 1 <= k <= self.distances.shape[1]:
             raise ConfigError(f"k must be 1 to {self.distances.shape[1]}, got {k}.")
         return Neighbours(self.distances[:, :k], self.indices[:, :k])
@@ -42,7 +42,7 @@ class Neighbours(NamedTuple):
 def most_neighbours(num_images: int, groups: Tensor | None = None) -> int:
     """The largest k with which every image has k neighbours outside its own group.
 
-    Raises DataError where an image has no neighbour at all.
+    Raises DataError if an image has no neighbour at all.
 
     >>> most_neighbours(5), most_neighbours(5, torch.tensor([0, 0, 0, 1, 2]))
     (4, 2)
@@ -61,7 +61,7 @@ def most_neighbours(num_images: int, groups: Tensor | None = None) -> int:
 
 
 def _num_excluded(groups: Tensor) -> Tensor:
-    """How many images each shares a group with, itself included, int64 [N]; ``groups`` [N] or [N, 2]."""
+    """How many images each image shares a group with, including itself, int64 [N]; ``groups`` [N] or [N, 2]."""
 
     def sizes(labels: Tensor) -> Tensor:
         _, number, counts = torch.unique(labels, dim=0, return_inverse=True, return_counts=True)
@@ -97,10 +97,10 @@ def nearest(
 ) -> Neighbours:
     """The k nearest other rows of each row of ``features`` [N, F], by Euclidean distance.
 
-    ``groups`` int64 [N]: images of one group (a burst, a tile, a patient) are no neighbours of
+    ``groups`` int64 [N]: images of one group (a burst, a tile, a patient) are not neighbours of
     each other; or [N, 2], where it is enough to share either. Ties go to the row that comes first.
-    ``advance`` is called with the number of rows done. Raises DataError for features of which no
-    score can be made, and ConfigError for a k that some image has not that many neighbours for.
+    ``advance`` is called with the number of rows done. Raises DataError for unusable features, and
+    ConfigError if some image has fewer than k neighbours.
 
     >>> nearest(torch.tensor([[0.0], [1.0], [3.0]]), k=1).distances.flatten().tolist()
     [1.0, 1.0, 2.0]
@@ -112,7 +112,7 @@ def nearest(
 
 
 def require_k(k: int, num_images: int, groups: Tensor | None = None) -> None:
-    """ConfigError for a k that some image has not that many neighbours for."""
+    """Raise ConfigError if some image has fewer than k neighbours."""
     most = most_neighbours(num_images, groups)
     if not 1 <= k <= most:
         whose = "outside the largest group" if groups is not None else "besides itself"
@@ -134,10 +134,10 @@ def nearest_in(bank: Tensor, queries: Tensor, k: int) -> Neighbours:
 
 
 def without_own_group(neighbours: Neighbours, groups: Tensor) -> Neighbours:
-    """Of the nearest of each image those of other groups, as many as all images have left.
+    """The neighbours of each image that are in other groups, as many as every image has left.
 
-    That is what :func:`nearest` finds with these ``groups`` (int64 [N] or [N, 2]), without another
-    search; no column may be left.
+    They are what :func:`nearest` finds with these ``groups`` (int64 [N] or [N, 2]), without another
+    search; there may be no column left.
 
     >>> found = nearest(torch.tensor([[0.0], [1.0], [3.0], [7.0]]), k=3)
     >>> without_own_group(found, torch.tensor([0, 0, 1, 2])).indices.tolist()
@@ -159,9 +159,9 @@ def without_own_group(neighbours: Neighbours, groups: Tensor) -> Neighbours:
 
 
 def merged(a: Neighbours, b: Neighbours) -> Neighbours:
-    """The nearest of both, as many as ``a`` has: neighbours in one bank and in another.
+    """The nearest of both, as many as ``a`` has: merges neighbours in two banks.
 
-    The indices of ``b`` must be those of the common numbering already.
+    The indices of ``b`` must already use the common numbering.
 
     >>> one = nearest_in(torch.tensor([[0.0], [9.0]]), torch.tensor([[2.0]]), k=1)
     >>> two = nearest_in(torch.tensor([[3.0], [8.0]]), torch.tensor([[2.0]]), k=1)
@@ -193,10 +193,10 @@ def exact_search(
 ) -> Neighbours:
     """The k nearest rows of ``bank`` [M, F] of each of ``queries`` [N, F].
 
-    ``bank_own``, ``query_own`` int64 [M], [N], or [M, 2], [N, 2]: rows of equal numbers are no
+    ``bank_own``, ``query_own`` int64 [M], [N], or [M, 2], [N, 2]: rows with equal numbers are not
     neighbours of each other.
     """
-    centre = mean_of(bank)  # without it, squares of a common offset eat the digits
+    centre = mean_of(bank)  # without centring, the squares of a common offset lose digits
     scale = largest_entry(bank, centre)
     rough = _Rough(rough_rows(bank, centre, scale), bank_own)
     parts = []
@@ -214,7 +214,7 @@ def exact_search(
 
 
 class _Rough(NamedTuple):
-    """Candidates by a float32 product, which is twice as fast; exact distances decide between them."""
+    """Candidates from a float32 product, which is twice as fast; exact distances decide between them."""
 
     bank: Tensor
     """float32 [M, F]"""
@@ -222,7 +222,7 @@ class _Rough(NamedTuple):
     """int64 [M] or [M, 2], the group of each row."""
 
     def candidates(self, rows: Tensor, wanted: int, own: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Rows of the bank [n, m], and which of them are no neighbours, bool [n, m]."""
+        """Rows of the bank [n, m], and which of them are not neighbours, bool [n, m]."""
         values, indices = rows.new_empty(len(rows), 0), torch.empty(len(rows), 0, dtype=torch.int64)
         for start in range(0, len(self.bank), BANK_ROWS):
             tile = self.bank[start : start + BANK_ROWS]
@@ -250,13 +250,13 @@ def rough_rows(bank: Tensor, centre: Tensor, scale: float) -> Tensor:
 
 
 def largest_entry(bank: Tensor, centre: Tensor) -> float:
-    """Of the centred rows, by its absolute value; above 0."""
+    """The largest absolute value in the centred rows; above 0."""
     found = max(float((part.double() - centre).abs().max()) for part in blocks_of(bank))
     return max(found, torch.finfo(torch.float64).tiny)
 
 
 def exact_distances(bank: Tensor, rows: Tensor, indices: Tensor, centre: Tensor) -> Tensor:
-    """From differences, not from the product: equal rows are at distance 0. [n, m]
+    """Distances [n, m] from differences, not from the product: equal rows are at distance 0.
 
     ``rows`` float64 [n, F] are centred, those of ``bank`` are not.
     """

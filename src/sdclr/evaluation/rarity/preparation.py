@@ -1,4 +1,4 @@
-"""What is done to features before a score: checks, rows of length one, whitening.
+"""Preparation of features before scoring: checks, rows of length one, whitening.
 
 N images, F feature dim.
 """
@@ -14,17 +14,17 @@ from sdclr.errors import DataError
 from sdclr.evaluation.features import of_length_one
 
 SMALLEST_SHARE = 1e-10
-"""Directions with less than this share of the largest variance are rounding, not features."""
+"""Directions with less than this share of the largest variance are rounding errors, not features."""
 
 SMALLEST_VARIANCE = 1e-24
-"""Of unit rows: below it they differ by rounding alone."""
+"""Below this variance, unit rows differ only by rounding."""
 
 BLOCK_ROWS = 131_072
-"""Rows that are turned into float64 at once; one block is all of most collections."""
+"""Rows converted to float64 at once; most collections fit in one block."""
 
 
 def blocks_of(rows: Tensor) -> Iterator[Tensor]:
-    """The rows [N, F] in blocks, so that what is made of them is small beside them."""
+    """The rows [N, F] in blocks, so that intermediate results stay small."""
     yield from rows.split(BLOCK_ROWS)
 
 
@@ -36,9 +36,9 @@ def mean_of(rows: Tensor) -> Tensor:
 
 
 def require_usable(features: Tensor, *others: Tensor) -> None:
-    """DataError where no score can be made of these features [N, F].
+    """Raise DataError if no score can be computed from these features [N, F].
 
-    That is: fewer than two rows, numbers that are not finite, rows that are all the same. ``others``
+    That is: fewer than two rows, numbers that are not finite, or rows that are all equal. ``others``
     are further rows of the same kind.
     """
     if not isinstance(features, Tensor):
@@ -73,8 +73,8 @@ def require_usable(features: Tensor, *others: Tensor) -> None:
 def unit_rows(features: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
     """Rows of length one, [N, F]: distances between them rank as cosines do.
 
-    A row of zeros stays as it is. ``dtype`` float32 takes half the memory; rows are divided in
-    float64 before they are rounded.
+    A row of zeros is left unchanged. ``dtype`` float32 takes half the memory; rows are divided in
+    float64 before rounding.
 
     >>> unit_rows(torch.tensor([[3.0, 4.0], [0.0, 0.0]])).tolist()
     [[0.6, 0.8], [0.0, 0.0]]
@@ -88,8 +88,8 @@ def unit_rows(features: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
 def whitened(features: Tensor, dims: int | None = 128) -> Tensor:
     """Principal components of unit rows, each with variance one: float64 [N, D], D <= dims.
 
-    ``dims``: how many of the largest components are kept; None keeps all that vary. Of these the
-    length of a row is its Mahalanobis distance from the mean.
+    ``dims``: how many of the largest components are kept; None keeps all that vary, and the length
+    of a row is then its Mahalanobis distance from the mean.
 
     >>> x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [1.0, 0.5]])
     >>> torch.cov(whitened(x).T).round(decimals=6).abs().tolist()

@@ -1,8 +1,8 @@
-"""What a collection alone says of a ranking: is it stable, do scores agree, does it spread?
+"""Measures of a ranking from the collection alone: is it stable, do scores agree, does it spread?
 
 N images, F feature dim. No labels, and therefore no verdict: a ranking can be stable and rank the
-wrong thing. Whether these numbers tell a good ranking from chance has to be calibrated on sets of
-known truth.
+wrong thing. Whether these numbers distinguish a good ranking from chance must be calibrated on sets
+with known truth.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from sdclr.evaluation.rarity.preparation import require_usable, unit_rows
 from sdclr.evaluation.rarity.scoring import surroundings
 
 SAMPLED = 2000
-"""Images that are looked at; of more, as many at random."""
+"""The most images measured; of more, this many are drawn at random."""
 
 
 def stability_over_images(features: Tensor, seed: int = 0) -> float:
-    """Rank correlation (Spearman) of the density to one random half of the images with that to the other.
+    """Rank correlation (Spearman) of the densities of a third of the images with respect to the other two thirds.
 
-    Of images in neither half, a third of them. High: the ranking does not hang on single images.
+    The thirds are drawn at random. High: the ranking does not depend on single images.
 
     >>> x = torch.cat([torch.eye(4).repeat(9, 1), torch.full((4, 4), 0.5)])
     >>> -1 <= stability_over_images(x + torch.arange(40.0)[:, None] / 1000) <= 1
@@ -47,8 +47,8 @@ def stability_over_images(features: Tensor, seed: int = 0) -> float:
 def stability_over_dims(features: Tensor, seed: int = 0) -> float:
     """Rank correlation of the density on one random half of the features with that on the other.
 
-    High: the ranking does not hang on single features. Features that are copies of each other make
-    it high as well.
+    High: the ranking does not depend on single features. Features that are copies of each other also
+    make it high.
 
     >>> x = torch.cat([torch.eye(4).repeat(9, 1), torch.full((4, 4), 0.5)])
     >>> -1 <= stability_over_dims(x + torch.arange(40.0)[:, None] / 1000) <= 1
@@ -61,7 +61,7 @@ def stability_over_dims(features: Tensor, seed: int = 0) -> float:
     scores = []
     for dims in (first, second):
         rows = unit_rows(sample[:, dims])
-        if (rows == rows[0]).all():  # dead features say nothing
+        if (rows == rows[0]).all():  # constant features are not informative
             return 0.0
         k = min(surroundings(len(rows)), len(rows) - 1)
         distances = nearest_in(rows, rows, k + 1).distances
@@ -85,7 +85,7 @@ def agreement(scores: Mapping[str, Tensor]) -> float:
 def spread(score: Tensor) -> float:
     """How far the rarest stand out: (99th - 50th percentile) / (50th - 1st); 1: not at all.
 
-    0 where the scores do not differ below the middle.
+    0 if the scores below the median do not differ.
 
     >>> spread(torch.arange(101.0)), spread(torch.arange(101.0).square()).__round__(1)
     (1.0, 2.9)
@@ -114,7 +114,7 @@ def _permutation(count: int, seed: int) -> Tensor:
 
 
 def _rank_correlation(a: Tensor, b: Tensor) -> float:
-    """0 where one of them is constant: it says nothing."""
+    """Spearman's rank correlation; 0 if one of them is constant."""
     first, second = a.double().numpy(), b.double().numpy()
     if (first == first[0]).all() or (second == second[0]).all():
         return 0.0

@@ -14,7 +14,7 @@ from sdclr.evaluation.rarity.evidence import Evidence
 from sdclr.evaluation.rarity.preparation import unit_rows
 
 COVERED = 1000
-"""Images that k-centre takes one after another; nobody looks at more."""
+"""Images that k-centre takes one by one; more are never viewed."""
 
 
 def random(evidence: Evidence) -> Tensor:
@@ -44,8 +44,8 @@ def density_of_surroundings(evidence: Evidence) -> Tensor:
 def surroundings(num_images: int) -> int:
     """A twentieth of the images, at least 10 and at most 50: enough to reach beyond a burst.
 
-    In small collections more neighbours reach into every class, in large ones fewer stay inside a
-    burst, and more wash out small classes (docs/rarebench.md).
+    In small collections more neighbours would reach into every class; in large ones fewer would stay
+    inside a burst, and more would wash out small classes (docs/rarebench.md).
 
     >>> surroundings(100), surroundings(1000), surroundings(100_000)
     (10, 50, 50)
@@ -64,7 +64,7 @@ def white_knn_200(evidence: Evidence) -> Tensor:
 def fiftyone(evidence: Evidence) -> Tensor:
     distances = evidence.cosine_distances(3)
     missing = 3 - distances.shape[1]
-    if missing > 0:  # of fewer than 4 images: the farthest stands for those that do not exist
+    if missing > 0:  # with fewer than 4 images, the farthest one replaces missing neighbours
         distances = torch.cat([distances, distances[:, -1:].expand(-1, missing)], dim=1)
     return density.fiftyone_uniqueness(distances)
 
@@ -101,12 +101,12 @@ def covering_4(evidence: Evidence) -> Tensor:
 
 def _covering(evidence: Evidence, k: int) -> Tensor:
     """k-centre over modes: directions from the mean, averaged over k neighbours, of length one."""
-    k = min(k, evidence.num_images // 10)  # few images would all become their mean
+    k = min(k, evidence.num_images // 10)  # otherwise a few images would all become their mean
     if k == 0:
         return clusters.k_centre(evidence.directions)
     nearest = evidence.neighbours(k, "directions").indices
     modes = unit_rows(clusters.smoothed(evidence.directions, nearest))
-    if (modes == modes[0]).all():  # many equal images and a few odd ones, which become them
+    if (modes == modes[0]).all():  # many equal images and a few odd ones, averaged into them
         modes = evidence.directions
     return clusters.k_centre(modes, COVERED)
 
@@ -120,7 +120,7 @@ def mahalanobis(evidence: Evidence) -> Tensor:
 
 
 def rare_clusters(evidence: Evidence) -> Tensor:
-    """One typical image of each cluster, the cluster in the thinnest surroundings first."""
+    """One typical image of each cluster, the cluster in the sparsest neighbourhood first."""
     found = evidence.clusters
     lonely = _knn(evidence, 50)
     totals = torch.zeros(len(found.centres), dtype=torch.float64).index_add(0, found.labels, lonely)

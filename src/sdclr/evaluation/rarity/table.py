@@ -41,11 +41,11 @@ class ScoreRow(NamedTuple):
     origin: str = ""
     """ "module:Name" of a score from outside the package."""
     neighbours: int = 0
-    """How many neighbours it compares an image with, where that is one number for collections of any size."""
+    """How many neighbours it compares an image with, if this does not depend on the size of the collection."""
     words: str = ""
-    """Its formula in words, where the summary is not enough; docs/rarebench.md shows it."""
+    """Its formula in words, if the summary is not enough; docs/rarebench.md shows it."""
     source: str = ""
-    """Where the formula comes from; empty where no single source is known."""
+    """The source of the formula; empty if no single source is known."""
 
     def applies_to(self, evidence: Evidence) -> bool:
         """Whether all that it needs is known."""
@@ -54,8 +54,8 @@ class ScoreRow(NamedTuple):
     def score(self, evidence: Evidence) -> Tensor:
         """Float64 [N], higher = rarer.
 
-        Raises DataError where the evidence lacks something, and where the score is not one finite
-        number for each image.
+        Raises DataError if the evidence lacks something, and if the score is not one finite number
+        for each image.
         """
         if lacking := [need for need in self.needs if not evidence.has(need)]:
             raise DataError(
@@ -287,10 +287,10 @@ SCORES: Table[ScoreRow] = Table(
 """By name, in the order of every table."""
 
 DEFAULT = "density"
-"""The degree of rarity that is shown where none is chosen: docs/rarebench.md says why."""
+"""The default degree of rarity; docs/rarebench.md gives the reasons."""
 
 DEFAULT_ORDER = "covering_4"
-"""The order of a sheet where none is chosen; it shows more kinds early: docs/rarebench.md."""
+"""The default order of a sheet; it shows more kinds early: docs/rarebench.md."""
 
 
 def register_score(score: type) -> ScoreRow:
@@ -302,9 +302,9 @@ def register_score(score: type) -> ScoreRow:
     - ``score(self, evidence)``: an :class:`~sdclr.evaluation.rarity.evidence.Evidence` -> one
       number for each image, higher = rarer.
 
-    Optional are ``needs`` (``("features",)``), what it reads of the evidence, and ``is_order``. It
-    is called without arguments, is deterministic, and changes nothing. Raises ConfigError that says
-    what is missing.
+    Optional are ``needs`` (``("features",)``), what it reads from the evidence, and ``is_order``. It
+    is called without arguments, is deterministic, and changes nothing. Raises ConfigError naming what
+    is missing.
 
     >>> class Length:
     ...     "Length of the feature vector."
@@ -325,7 +325,7 @@ def register_score(score: type) -> ScoreRow:
 
 
 def load_score(text: str) -> ScoreRow:
-    """Import a score that the command line names as ``module:Name``, and register it."""
+    """Import a score named ``module:Name`` on the command line, and register it."""
     return register_score(load_outside(text, "score", why_no_score))
 
 
@@ -343,7 +343,7 @@ def _row_of(score: Any) -> ScoreRow:
 
 
 def why_no_score(score: Any) -> str:
-    """What keeps an object from being a score, in words; empty where nothing does."""
+    """Why an object is not a score, in words; empty if it is one."""
     from sdclr.evaluation.rarity.evidence import NEEDS
 
     if not isinstance(score, type):

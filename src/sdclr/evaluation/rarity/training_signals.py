@@ -1,7 +1,7 @@
-"""Scores from what a training saw: losses, COLT's mass, disagreement of the two branches.
+"""Scores from training signals: losses, COLT's mass, disagreement of the two branches.
 
-N images, B of them in a batch, E epochs, V views, D projection dim. What is given was recorded by a
-run or recomputed from its checkpoint; nothing is computed with a network here.
+N images, B of them in a batch, E epochs, V views, D projection dim. The inputs were recorded by a
+run or recomputed from its checkpoint; no network is evaluated here.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def loss(losses: Tensor) -> Tensor:
 def loss_average(losses: Tensor, momentum: float = 0.97) -> Tensor:
     """Exponential moving average of each image's loss (BCL, Zhou et al., ICML 2022), [N].
 
-    m = L at the first meeting, later m <- (1 - momentum) L + momentum m.
+    m = L when an image is first seen, later m <- (1 - momentum) L + momentum m.
 
     >>> loss_average(torch.tensor([[1.0], [2.0]]), momentum=0.5).tolist()
     [1.5]
@@ -65,10 +65,10 @@ def disagreement_by_cosine(target: Tensor, competitor: Tensor) -> Tensor:
 
 
 def disagreement_by_loss(target: Tensor, competitor: Tensor) -> Tensor:
-    """Loss of the pruned branch less that of the dense one, mean over views, [N].
+    """Loss of the pruned branch minus that of the dense one, mean over views, [N].
 
-    What pruning made harder is what the network had memorised (Jiang et al., ICML 2021). ``target``,
-    ``competitor``: losses [V, N] of the same views.
+    The images that pruning made harder are those the network had memorised (Jiang et al., ICML 2021).
+    ``target``, ``competitor``: losses [V, N] of the same views.
 
     >>> disagreement_by_loss(torch.tensor([[1.0]]), torch.tensor([[1.5]])).tolist()
     [0.5]
@@ -92,7 +92,7 @@ def disagreement_by_rank(target: Tensor, competitor: Tensor) -> Tensor:
 
 
 def _places(values: Tensor) -> Tensor:
-    """Mean places [V, N] in each row, smallest first."""
+    """Places [V, N] in each row, smallest first; ties get their mean place."""
     from scipy.stats import rankdata
 
     return torch.from_numpy(rankdata(values.double().numpy(), axis=1))

@@ -1,4 +1,4 @@
-"""Other rankings of a collection: by likeness to given images, and by what a user has marked.
+"""Other rankings of a collection: by likeness to given images, and by a user's marks.
 
 N images, F feature dim, Q given images, M marked images.
 """
@@ -18,23 +18,23 @@ from sdclr.errors import DataError
 from sdclr.evaluation.rarity.preparation import require_usable, unit_rows
 
 PENALTY = 1.0
-"""Inverse of the strength of the L2 penalty (scikit-learn's C), on unit rows."""
+"""Inverse strength of the L2 penalty (scikit-learn's C), on unit rows."""
 FEWEST_FOLDS, MOST_FOLDS = 3, 10
 
 
 class Feedback(NamedTuple):
-    """A ranking learnt from marks, and what it promises."""
+    """A ranking learnt from marks, and its expected yield."""
 
     score: Tensor
-    """float64 [N], log-odds of being wanted; higher = rather wanted."""
+    """float64 [N], log-odds of being wanted; higher = more likely wanted."""
     expected_next: float | None
     """How many wanted images are expected among the next, unmarked ones; None: too few marks."""
     num_next: int
-    """How many these are: 100, or all that are left."""
+    """The number of these next images: 100, or all that are left."""
 
 
 def likeness(features: Tensor, like: Tensor) -> Tensor:
-    """Largest cosine of each image to any of the given ones, float64 [N]; ``like`` [Q, F].
+    """Largest cosine of each image with any of the given ones, float64 [N]; ``like`` [Q, F].
 
     >>> likeness(torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([[3.0, 0.0]])).tolist()
     [1.0, 0.0]
@@ -57,14 +57,13 @@ def from_feedback(
 ) -> Feedback:
     """Rank by a logistic regression with an L2 penalty on unit rows, trained on the marked images.
 
-    ``rows`` int64 [M]: which images are marked; ``wanted`` bool [M]. The classes weigh the same, or
-    few wanted ones would count for nothing. ``expected_next``: the marked images are scored by
+    ``rows`` int64 [M]: which images are marked; ``wanted`` bool [M]. Both classes have equal weight;
+    otherwise a few wanted ones would hardly count. ``expected_next``: the marked images are scored by
     cross-validation (as many folds as the rarer mark has images, 3 to 10); an isotonic regression
     turns these scores into shares of wanted ones, and the shares of the best ``num_next`` unmarked
-    images are added up, of those that are ``listable`` (bool [N], as neither copies nor junk are;
-    None: all). That is right as far as the marks are like the rest of the collection:
-    whoever marks only what looked promising gets too high a number. Raises DataError unless both
-    marks occur.
+    images are added up, among those that are ``listable`` (bool [N], which excludes copies and junk;
+    None: all). This is correct if the marked images are like the rest of the collection: if only
+    promising images are marked, the number is too high. Raises DataError unless both marks occur.
 
     >>> x = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9], [1.0, 0.1]])
     >>> found = from_feedback(x, torch.tensor([0, 2]), torch.tensor([True, False]))
@@ -101,7 +100,7 @@ def _expected(
     best: npt.NDArray[np.float64],
     seed: int,
 ) -> float | None:
-    """How many of the unmarked images with the scores ``best`` are wanted; None: nobody can say."""
+    """How many of the unmarked images with the scores ``best`` are wanted; None: too few marks to estimate."""
     from sklearn.isotonic import IsotonicRegression
 
     folds = min(MOST_FOLDS, int(marks.sum()), int((~marks).sum()))

@@ -1,6 +1,6 @@
-"""Did pre-training pay? A run's probes beside those of what one would have used without it, paired image by image.
+"""Did pre-training pay off? A run's probes compared with those of the alternatives to it, paired image by image.
 
-N test images. RUN/against.json keeps the answer.
+N test images. RUN/against.json records the answer.
 """
 
 from __future__ import annotations
@@ -46,17 +46,18 @@ from sdclr.safe_text import shown
 from sdclr.settings import PretrainConfig
 
 WAYS, WAYS_OF_FEW = 5, 10
-"""To deal out the folds, where there is no test set: probes on a test set have no seed of their own. Of a probe that
-learns from few images, drawn anew each time, there are more."""
+"""Ways to deal out the folds where there is no test set: probes on a test set have no seed of their own. A few-shot
+probe, whose images are drawn anew each time, has more of them (unless images are grouped)."""
 LEAK_BITS = 2
-"""Of 64 bits of the perceptual hashes: a test image and its nearest training image are hardly two pictures."""
+"""Of the 64 bits of the perceptual hashes: a test image this close to its nearest training image is nearly the same
+picture."""
 OURS = "this run"
 PROTOCOL: Protocol = "cached"
 
 
 @dataclass(frozen=True)
 class Against:
-    """One probe of one rival beside the run's."""
+    """One probe on one rival, compared with the same probe on the run."""
 
     probe: str
     rival: str
@@ -65,12 +66,12 @@ class Against:
     theirs: float
     all: PairedDifference
     few: PairedDifference | None
-    """Over the few classes alone; None where none of them is tested."""
+    """Over the few classes only; None if none of them is tested."""
     num_tested: int
     num_few_tested: int
     """Tested images of the few classes."""
     num_ways: int = 1
-    """Ways to deal the folds that the accuracies are means over; 1 with a test set."""
+    """Ways to deal the folds over which the accuracies are averaged; 1 with a test set."""
 
     def sentence(self) -> str:
         """The verdict on this pair."""
@@ -98,22 +99,22 @@ class Comparison:
 
     pairs: list[Against]
     num_leaks: int | None
-    """Test images that are hardly another picture than a training image; None without a test set."""
+    """Test images that are nearly identical to a training image; None without a test set."""
     leaks: list[str]
-    """The first of them."""
+    """The names of the first few."""
     num_groups: int | None = None
-    """Of the tested images, which are resampled whole; None where images are not grouped."""
+    """Groups among the tested images, which are resampled whole; None if images are not grouped."""
     unlabelled: Unlabelled | None = None
-    """What there is instead where nobody has labels."""
+    """The comparison without labels, if there are none."""
 
     def sentences(self) -> list[str]:
-        """One for each probe and rival; without labels what can be said all the same."""
+        """One for each probe and rival; without labels, what is known regardless."""
         if self.unlabelled is not None:
             return self.unlabelled.sentences()
         return [pair.sentence() for pair in self.pairs]
 
     def verdict(self) -> str:
-        """One sentence for all rivals, by the first probe."""
+        """One sentence per rival, by the first probe."""
         if self.unlabelled is not None:
             return " ".join(self.unlabelled.sentences())
         first = [pair for pair in self.pairs if pair.probe == self.pairs[0].probe]
@@ -144,16 +145,16 @@ def compare(
     untested: Untested | None = None,
     progress: AnyProgress | None = None,
 ) -> Comparison:
-    """Measure a run and its rivals with the same probes on the same images; writes RUN/against.json.
+    """Measure a run and its rivals with the same probes on the same images; write RUN/against.json.
 
     ``against``: untrained (the run's network as it started, or would have), pixels (the image reduced to 8 x 8),
     colours (a histogram), imagenet (the run's network with ImageNet weights, downloaded once), timm:NAME or
     torchvision:NAME likewise, or a run folder or file of weights. ``probes``, ``labels``, ``settings`` and ``untested``
-    as of :func:`evaluate`, protocol ``cached``. Intervals are paired: they hold what other images would give, or other
-    groups where data.group_by gives any, and without a test set other ways to deal the folds, the same for both sides;
-    what another training run would give is not in them.
-    Without any labels ``pairs`` is empty, ``unlabelled`` has what can be measured, and RUN/to_label.csv names images
-    whose labels would answer. Raises ConfigError for a rival that is none.
+    are those of :func:`evaluate`, protocol ``cached``. Intervals are paired: they cover the variation from other
+    images (other groups if data.group_by forms any) and, without a test set, from other ways to deal the folds, the
+    same for both sides; they do not cover the variation between training runs.
+    Without any labels ``pairs`` is empty, ``unlabelled`` has what can be measured, and RUN/to_label.csv lists images
+    whose labels would give the answer. Raises ConfigError for an unknown rival.
 
     >>> import sdclr
     >>> config = sdclr.recipe("digits_sdclr").with_values({"epochs": 1, "views.size": 8, "backbone.width": 4})
@@ -197,7 +198,7 @@ def compare(
 
 
 def _has_answer(run: Run) -> bool:
-    """Whether rivals were measured with labels on the weights of now."""
+    """Whether rivals were measured with labels on the current weights."""
     content = run.read_side_file(AGAINST_FILE, optional=True)
     return bool(content.get("pairs")) and content.get("backbone") == run.backbone_identity()
 
@@ -245,19 +246,19 @@ def _with_labels(
 
 
 def _networks(run: Run, against: Sequence[str], config: PretrainConfig) -> dict[str, _Rival]:
-    """The run's own and those of its rivals; all of them before any work."""
+    """The run's own and its rivals' networks; all are loaded before any work."""
     rivals = {name: _rival(name, run, config) for name in against}
     return {OURS: (load_backbone(run.folder), config.views.size), **rivals}
 
 
 @dataclass(frozen=True)
 class _Right:
-    """Which tested images were classified right, 1 or 0, [S, N]: S ways to deal the folds, or one test."""
+    """Which tested images were classified correctly, 1 or 0, [S, N]: S ways to deal the folds, or one test."""
 
     labels: Labels
     right: Floats
     groups: Labels | None
-    """Which of them belong together."""
+    """The group of each tested image; None if images are not grouped."""
 
 
 def _measured(
@@ -275,11 +276,11 @@ def _measured(
         groups = None if group_by is None else group_images(test, group_by).of_image
         tested = frozen.labels("test")
     else:
-        # a class that one way puts into one fold is left out of all: of groups, more ways would lose more
+        # a class that falls into a single fold in one way is left out of all: with groups, more ways would lose more
         num_ways = WAYS_OF_FEW if group_by is None else WAYS
         folds = [CrossValidation(frozen, rule, seed=seed + n) for n in range(num_ways)]
         measures, groups, tested = [*folds], folds[0].tested_groups(), folds[0].tested_labels()
-    # of folds: with another seed another class may lie in one
+    # with folds: each seed may put another class into a single fold
     lost = {c for one in measures for c in one.untested}
     if groups is not None:
         groups = groups[~np.isin(tested, list(lost))]
@@ -336,11 +337,11 @@ def _mean_over_classes(right: Floats, labels: Labels) -> float:
 
 
 _Rival = tuple[nn.Module, int]
-"""A network, and the side of the images that it sees."""
+"""A network and the side of its input images, in pixels."""
 
 
 def check_rivals(names: Sequence[str]) -> None:
-    """ConfigError for a rival that is none."""
+    """Raise ConfigError for an unknown rival."""
     for name in names:
         _require_known(name)
 
@@ -394,11 +395,11 @@ PLAIN: Mapping[str, Callable[[Run, PretrainConfig], _Rival]] = {
     "colours": lambda run, config: (Colours(), config.views.size),
     "imagenet": _imagenet,
 }
-"""Rivals that have a name of their own."""
+"""Rivals with a name of their own."""
 
 
 def _leaks(frozen: FrozenFeatures) -> list[str]:
-    """Names of test images whose nearest training image is hardly another picture."""
+    """Names of test images that are nearly identical to their nearest training image."""
     if len(frozen.images("train")) < 2:
         raise DataError("a leak check needs at least 2 training images.")
     near = nearest_in(frozen.features("train").float(), frozen.features("test").float(), 1)

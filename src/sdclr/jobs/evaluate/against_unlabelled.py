@@ -1,6 +1,6 @@
-"""A run beside its rivals where nobody has labels: what can be measured all the same, and which labels would answer.
+"""Compare a run with its rivals without labels: what can be measured, and which labels would give the answer.
 
-RUN/to_label.csv names the images to label; it is the user's from then on.
+RUN/to_label.csv lists the images to label; once written, it belongs to the user.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from sdclr.settings import PretrainConfig
 from sdclr.storage.durable_files import write_atomically
 
 SAMPLE = 512
-"""Images at most that networks are compared on."""
+"""The most images on which networks are compared."""
 SMALLEST_DIFFERENCE = 0.05
-"""The difference of two accuracies that the proposed labels should tell from none."""
+"""The difference between two accuracies that the proposed labels should resolve."""
 ONE_SIDED = 0.25
-"""Assumed share of the images that only one of two networks gets right; less among networks that are alike."""
+"""Assumed share of the images that only one of two networks gets right; lower for similar networks."""
 
 
 def labels_wanted() -> int:
-    """How many labelled images resolve SMALLEST_DIFFERENCE: a paired 95 % interval is then as wide to either side.
+    """How many labelled images resolve SMALLEST_DIFFERENCE: the half-width of a paired 95 % interval then equals it.
 
     >>> labels_wanted()
     385
@@ -52,7 +52,7 @@ def labels_wanted() -> int:
 
 
 def smallest_difference(num_labels: int) -> float:
-    """The difference of two accuracies that so many labels tell from none, as :func:`labels_wanted` counts.
+    """The difference between two accuracies that ``num_labels`` labels resolve; the inverse of :func:`labels_wanted`.
 
     >>> round(smallest_difference(385), 3), round(smallest_difference(152), 3)
     (0.05, 0.079)
@@ -67,14 +67,14 @@ class Unlabelled:
     measured: Mapping[str, WithoutLabels]
     """By name, the run first."""
     num_images: int
-    """That they were measured on."""
+    """Images they were measured on."""
     to_label: str
-    """The file that names images to label."""
+    """The file that lists images to label."""
     num_to_label: int
     """Images in it without a label."""
     next_command: str
     num_labelled: int = 0
-    """And with one."""
+    """Images in it with a label."""
 
     def sentences(self) -> list[str]:
         """The answer, what was measured, and what to do."""
@@ -118,7 +118,7 @@ def compare_without_labels(
     device: str,
     show: AnyProgress,
 ) -> Unlabelled:
-    """``networks``: name -> (network, side of the images that it sees), the run's own first."""
+    """``networks``: name -> (network, side of its input images), the run's own first."""
     images, _ = sampled_images(run, config.data, SAMPLE, config.seed)
     measured = {}
     for name, (network, size) in networks.items():
@@ -147,9 +147,9 @@ def compare_without_labels(
 
 
 def _propose(run: Run, config: PretrainConfig) -> tuple[int, int]:
-    """Write the images to label, unless the file is there; how many have no label, and how many have one."""
+    """Write the images to label, unless the file exists; return how many have no label and how many have one."""
     path = run.folder / TO_LABEL_FILE
-    if path.exists():  # with the first labels in it, perhaps
+    if path.exists():  # it may already contain labels
         text = path.read_text("utf-8", errors="replace")
         header, *rows = [row for row in csv.reader(io.StringIO(text)) if row] or [[]]
         place = header.index("label") if "label" in header else 1
@@ -161,7 +161,7 @@ def _propose(run: Run, config: PretrainConfig) -> tuple[int, int]:
     writer = csv.writer(table)
     writer.writerow(["path", "label"])
     for row in chosen:
-        # of images in memory their position is what --labels takes
+        # --labels identifies images in memory by their position
         name = images.names[row] if images.files is not None else row
         writer.writerow([*csv_row([name]), ""])
     write_atomically(path, table.getvalue().encode("utf-8", "surrogateescape"))
@@ -169,7 +169,7 @@ def _propose(run: Run, config: PretrainConfig) -> tuple[int, int]:
 
 
 def _drawn(images: Images, config: PretrainConfig) -> list[int]:
-    """Rows at random, one of each group as long as there are groups, in the order of the images."""
+    """Random rows, one from each group before any second one, in the order of the images."""
     order = permutation(derive(config.seed, Stream.EXAMINATION, 1), len(images)).argsort().numpy()
     if config.data.group_by is not None:
         groups = group_images(images, config.data.group_by).of_image[order]

@@ -1,4 +1,4 @@
-"""What an evaluation can be asked for, by name: protocols, probes, classes without images."""
+"""The named choices of an evaluation: protocols, probes, handling of classes without images."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from sdclr.run import Run
 from sdclr.safe_text import shown
 
 Untested = Literal["raise", "leave_out"]
-"""What becomes of a class without a usable test or training image."""
+"""How a class without a usable test or training image is handled."""
 AUTHORS_CLASSIFIER = "authors_classifier"
 """The protocol of classifiers that somebody else trained: never mixed with our own probes."""
 
 
 def check_protocol(name: str) -> Protocol:
-    """The protocol of this name; ConfigError for one that does not exist."""
+    """The protocol of this name; raises ConfigError if there is none."""
     if name not in PROTOCOLS:
         raise ConfigError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {name!r}.")
     return name
 
 
 def check_untested(name: str) -> Untested:
-    """The choice of this name; ConfigError for one that does not exist."""
+    """The choice of this name; raises ConfigError if there is none."""
     if name not in get_args(Untested):
         raise ConfigError(f"untested must be {' or '.join(get_args(Untested))}, got {name!r}.")
     return cast(Untested, name)
 
 
 def chosen_probes(names: Sequence[str] | None, protocol: Protocol, run: Run) -> list[ProbeRow]:
-    """The rows of the probes asked for, in the order of the table; None: all that the protocol has.
+    """The rows of the requested probes, in the order of the table; None: all that the protocol has.
 
-    Raises ConfigError for a probe that does not exist, and for one without this protocol. A probe
-    from outside that the run was measured with before is to be named with its module again: no file
-    of a run imports it.
+    Raises ConfigError for an unknown probe, and for one without this protocol. An external probe
+    that the run was measured with before must be named with its module again: no file of a run
+    imports it.
     """
     if isinstance(names, str):
         raise ConfigError(
@@ -57,7 +57,7 @@ def chosen_probes(names: Sequence[str] | None, protocol: Protocol, run: Run) -> 
 
 
 def _outside(name: str, protocol: Protocol, run: Run) -> str:
-    """A sentence on a probe that may be one from outside the package."""
+    """A hint about an unknown probe that may come from outside the package."""
     if is_outside(name):
         return " In Python, register a probe of your own first: sdclr.register_probe(CLASS)."
     before: Any = None

@@ -1,4 +1,4 @@
-"""A probe at work, held to its contract: what it returns, and what it must leave as it is."""
+"""Hold a running probe to its contract: what it returns, and what it must leave unchanged."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from sdclr.jobs.evaluate.frozen_features import FrozenFeatures
 from sdclr.safe_text import shown
 
 LONGEST_DETAIL = 1000
-"""Characters; of a longer one both ends are kept."""
+"""Characters; both ends of a longer detail are kept."""
 
 
 @contextmanager
 def held_to_contract(
     row: ProbeRow, frozen: FrozenFeatures, *, needs_crops: bool
 ) -> Iterator[Untouched]:
-    """Errors of a probe from outside say whose they are; a probe that changed something is an error.
+    """Name the probe in errors raised by an external one; raise ConfigError if a probe changed its inputs.
 
-    Gives what watches the tensors that the probe reads.
+    Yields the object that watches the tensors the probe reads.
     """
     untouched = Untouched()
     if needs_crops:
@@ -50,7 +50,7 @@ def held_to_contract(
 
 
 class WatchedImages:
-    """One part of the data as a probe sees it; an error follows where the probe writes into it."""
+    """One part of the data as a probe sees it; writing into it is an error."""
 
     def __init__(
         self,
@@ -59,14 +59,14 @@ class WatchedImages:
         untouched: Untouched,
         positions: Positions | None = None,
     ) -> None:
-        """``positions``: of the images of the part that the probe sees; None: all of them."""
+        """``positions``: positions in the part of the images that the probe sees; None: all of them."""
         self.frozen, self.part, self.untouched = frozen, part, untouched
         self.positions = positions
         self._features: Tensor | None = None
 
     @property
     def features(self) -> Tensor:
-        """[N, F], extracted at the first look."""
+        """[N, F], extracted on first access."""
         if self._features is None:
             features = self.frozen.features(self.part)
             self._features = features if self.positions is None else features[self.positions]
@@ -81,7 +81,7 @@ class WatchedImages:
 
 
 def facts_of(row: ProbeRow, settings: ProbeConfig) -> dict[str, Any]:
-    """What a file says of the probe, so that it can be shown where its code is not at hand."""
+    """What a results file records about the probe, so that it can be shown where its code is not available."""
     facts: dict[str, Any] = {"display_name": row.display_name}
     if row.origin:
         facts["origin"] = row.origin
@@ -91,5 +91,5 @@ def facts_of(row: ProbeRow, settings: ProbeConfig) -> dict[str, Any]:
 
 
 def detail_of(probe: Probe) -> str:
-    """What the probe says of its fit, which is optional."""
+    """What the probe reports about its fit; optional, so it may be empty."""
     return shown(getattr(probe, "detail", ""), LONGEST_DETAIL)

@@ -33,7 +33,7 @@ class CrossValidation:
     """Probes on the labelled training images alone; they were seen in pre-training, without their labels."""
 
     def __init__(self, frozen: FrozenFeatures, untested: Untested, *, seed: int) -> None:
-        """``seed`` decides which images are in one fold. Raises DataError where fewer than 2 classes are left."""
+        """``seed`` decides which images share a fold. Raises DataError if fewer than 2 classes are left."""
         self.frozen, self.seed = frozen, seed
         self.untested = untested_classes(frozen.data, ("folds",), untested)
         self._require_two_classes()
@@ -46,7 +46,7 @@ class CrossValidation:
             self._require_two_classes()
             folds = folds[kept]
         self.folds = folds
-        """Of the tested images."""
+        """The fold of each tested image."""
 
     def _require_two_classes(self) -> None:
         if self.num_predicted < 2:
@@ -60,7 +60,7 @@ class CrossValidation:
         return self.frozen.num_classes - len(self.untested)
 
     def run(self, protocol: Protocol, row: ProbeRow) -> ProbeResult:
-        """Raises ConfigError for a protocol or a probe that needs a test set."""
+        """Measure one probe. Raises ConfigError for a protocol or a probe that needs a test set."""
         begun = time.perf_counter()
         labels, found, detail, facts = self._predicted(protocol, row)
         num_classes = self.frozen.num_classes
@@ -75,17 +75,17 @@ class CrossValidation:
         )
 
     def predictions(self, protocol: Protocol, row: ProbeRow) -> tuple[Labels, Labels]:
-        """Of the images that are tested: their classes [N], and those that the probes predict."""
+        """The classes of the tested images [N], and the classes that the probes predict."""
         labels, found, _, _ = self._predicted(protocol, row)
         return labels, found.predictions
 
     def tested_groups(self) -> Labels | None:
-        """Which of the tested images belong together, [N]; None where images are not grouped."""
+        """The group of each tested image, [N]; None if images are not grouped."""
         groups = self.frozen.data.groups_of("train")
         return None if groups is None else groups[self._tested()]
 
     def tested_labels(self) -> Labels:
-        """Of the tested images, [N]."""
+        """The labels of the tested images, [N]."""
         return self.frozen.labels("train")[self._tested()]
 
     def _tested(self) -> Positions:
@@ -142,8 +142,8 @@ def cross_validated_rows(
 ) -> list[ProbeRow]:
     """The probes that can be measured without a test set.
 
-    Raises ConfigError for another protocol than cached. Of the probes, one that learns from crops is
-    a ConfigError where it was ``named``, and else left out with a warning.
+    Raises ConfigError for any protocol but cached. A probe that learns from crops raises ConfigError
+    if it was ``named``; otherwise it is left out with a warning.
     """
     require_cross_validated(protocol)
     kept = []
@@ -161,7 +161,7 @@ def cross_validated_rows(
 
 
 def require_features(row: ProbeRow, protocol: Protocol) -> None:
-    """ConfigError for a probe that learns from crops, which is defined on a test set alone."""
+    """Raise ConfigError for a probe that learns from crops, which is only defined with a test set."""
     if row.fitters[protocol].needs != "features":
         raise ConfigError(
             f"probe {row.name} learns from random crops and needs a labelled test set: give "
@@ -170,7 +170,7 @@ def require_features(row: ProbeRow, protocol: Protocol) -> None:
 
 
 def require_cross_validated(protocol: Protocol) -> None:
-    """ConfigError for a protocol that is defined on a test set alone."""
+    """Raise ConfigError for a protocol that is only defined with a test set."""
     if protocol != "cached":
         raise ConfigError(
             f"protocol {protocol} needs a labelled test set: give data.test_path=FOLDER or a list. Without one, "

@@ -28,13 +28,13 @@ class Shared(NamedTuple):
 
     world: World
     folder: Path
-    """Where the shares meet, on a file system that all of them see."""
+    """Where the shards are gathered, on a file system visible to all processes."""
     identity: str
-    """Of the backbone."""
+    """The backbone's identity."""
 
 
 class FrozenFeatures:
-    """What every probe of one backbone on one split shares. Parts are "test" and the subsets of the split."""
+    """What all probes of one backbone on one split share. Parts are "test" and the subsets of the split."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class FrozenFeatures:
     ) -> None:
         """``size``: side of the images in pixels; ``precision``: bf16, or anything else for the backbone's own.
 
-        ``shared``: with which other processes the features are computed.
+        ``shared``: the other processes that help to compute the features.
         """
         self.precision: Precision = precision
         self._shared = shared if shared is not None and shared.world.several else None
@@ -58,12 +58,12 @@ class FrozenFeatures:
 
     @property
     def device(self) -> torch.device:
-        """Where the backbone is."""
+        """The backbone's device."""
         return next(self.backbone.parameters()).device
 
     @property
     def probe_device(self) -> torch.device:
-        """Where probes compute: there, too, unless it has no 64-bit floats."""
+        """The device of the probes: the backbone's, unless that has no 64-bit floats."""
         return device_of_draws(self.device)
 
     @property
@@ -71,7 +71,7 @@ class FrozenFeatures:
         return len(self.data.class_names)
 
     def features(self, part: str) -> Tensor:
-        """[N, F], extracted at the first call."""
+        """[N, F], extracted on the first call."""
         if part not in self._features:
             images = self.images(part)
             if not len(images):  # nothing to show
@@ -90,7 +90,7 @@ class FrozenFeatures:
         return self._features[part]
 
     def help(self) -> None:
-        """In every process but the first: compute shares of what the first one asks for, until it needs no more."""
+        """In every process but the first: compute shards of the features the first one requests, until dismissed."""
         assert self._shared is not None
         while True:
             part = self._shared.world.messages.wait_for(f"features/{self._num_requests}")["part"]
@@ -102,7 +102,7 @@ class FrozenFeatures:
             self._extracted_together(self._shared, images, part, task)
 
     def dismiss(self) -> None:
-        """The first process needs no more help."""
+        """Release the other processes; called by the first one."""
         if self._shared is not None:
             self._ask(None)
 
@@ -121,7 +121,7 @@ class FrozenFeatures:
         )
 
     def _extracted_together(self, shared: Shared, images: Images, part: str, task: int) -> Tensor:
-        """All rows in the first process; in the others none."""
+        """All rows in the first process, an empty tensor in the others."""
         make_folder(shared.folder)
         identity = f"{shared.identity} {self.data.fingerprint} {part} {len(images)} {self.size} {self.precision}"
         folder = shared.folder / f"features-{part}.partial"
@@ -140,7 +140,7 @@ class FrozenFeatures:
         return found
 
     def images(self, part: str) -> Images:
-        """The images, all looked for at the first call, before any work."""
+        """The images of a part, prepared on the first call."""
         if part not in self._images:
             self._images[part] = self.data.part(part).to(torch.device("cpu"))
         return self._images[part]
@@ -152,18 +152,18 @@ class FrozenFeatures:
         return labels
 
     def advance(self, task: int) -> Callable[[int], None]:
-        """What counts the finished units of a task of the progress display."""
+        """A function that advances a task of the progress display by a number of finished units."""
         return lambda amount: self.show.advance(task, amount)
 
     @contextmanager
     def progress(self, description: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-        """A task of the progress display; gives what is called with the number of units done."""
+        """A task of the progress display; yields a function to call with the number of units done."""
         task = self.show.add(description, total=total, unit=unit)
         yield self.advance(task)
         self.show.finish(task)
 
 
 def _name(images: Images, position: int, part: str) -> str:
-    """What an error calls one image: its file where it has one."""
+    """How an error names an image: by its file if it has one."""
     paths = getattr(images, "paths", None)
     return f"image {position} of {part}" if paths is None else printable(str(paths[position]))

@@ -1,6 +1,6 @@
-"""The images, labels and split that a run is evaluated on, without the files that are unusable.
+"""The images, labels and split that a run is evaluated on, without unusable files.
 
-The images are those the run was trained on. Labels, a test set and what bad files do may be the evaluation's own.
+The images are those the run was trained on. An evaluation may have its own labels, test set and handling of bad files.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from sdclr.run.refusals import require_classes
 from sdclr.settings import PretrainConfig
 
 MOVED = ("data.path", "data.root", "data.links", "data.num_workers")
-"""Settings of the training that an evaluation may give anew: where the images are now, and how they are read."""
+"""Training settings that an evaluation may override: where the images are now, and how they are read."""
 OWN = (
     *(
         "data.test_path",
@@ -45,25 +45,25 @@ OWN = (
     *("data.path_column", "data.label_column", "data.group_by"),
     "precision",
 )
-"""Settings that decide how an evaluation is made, whatever they were in training."""
+"""Settings of the evaluation itself, whatever they were in training."""
 
 
 class Evaluated(NamedTuple):
     """What a run is evaluated on."""
 
     config: PretrainConfig
-    """The run's, with the data settings of this evaluation."""
+    """The run's config, with the data settings of this evaluation."""
     data: Data
     facts: dict[str, Any]
-    """Where the labels are not those of the training: what evaluation/<protocol>.json says of them."""
+    """What evaluation/<protocol>.json records about labels that are not those of training, and about groups."""
 
 
 def evaluated_data(run: Run, settings: Mapping[str, Any], labels: Path | None) -> Evaluated:
     """The run's own images, with the labels and the test set that it is evaluated on.
 
-    ``settings``: by dotted name, of MOVED and OWN. ``labels``: a table or list of names and labels, for some or all of
-    the images. Raises ConfigError for other settings and for images that the run was not trained on, and NoLabelsError
-    where there are none.
+    ``settings``: by dotted name, from MOVED and OWN. ``labels``: a table or list of names and labels, for some or all
+    of the images. Raises ConfigError for other settings and for images that the run was not trained on, and
+    NoLabelsError if there are no labels.
     """
     require_evaluation_settings(settings)
     config = PretrainConfig.from_yaml(run.config_path, foreign=True)
@@ -79,7 +79,7 @@ def evaluated_data(run: Run, settings: Mapping[str, Any], labels: Path | None) -
         data, facts = build_data(requested.data, exclude=[run.folder]), {}
         now, then = data.train.names, trained.data.train.names
         if trained.data.split is None and requested.data.layout == "flat" and set(then) < set(now):
-            # images that came after the training, of which was warned already
+            # images added after training; a warning was already given
             data, now = _without_later_images(data, then, requested.data), then
         if list(now) != list(then):
             other = next(iter(sorted(set(now) ^ set(then))), now[0])
@@ -98,7 +98,7 @@ def evaluated_data(run: Run, settings: Mapping[str, Any], labels: Path | None) -
 
 
 def facts_of_usable(run: Run, found: Evaluated, used: Data) -> dict[str, Any]:
-    """The facts, with labels counted as far as their images can be decoded, as in ``used`` (:func:`usable`)."""
+    """The facts, counting only labels whose images can be decoded, as in ``used`` (:func:`usable`)."""
     labels, before, now = found.facts.get("labels"), found.data.split, used.split
     if labels is None or before is None or now is None or now is before:
         return dict(found.facts)
@@ -116,7 +116,7 @@ def _labelled(split: Split) -> Positions:
 
 
 def _without_later_images(data: Data, names: Sequence[str], config: DataConfig) -> Data:
-    """The labelled images of these ``names`` alone, without the classes that only the others have."""
+    """Only the labelled images with these ``names``, without the classes that occur only in others."""
     row_of = {name: row for row, name in enumerate(data.train.names)}
     train = data.train.at(np.array([row_of[name] for name in names], dtype=np.int64))
     assert train.labels is not None
@@ -143,14 +143,14 @@ def _without_later_images(data: Data, names: Sequence[str], config: DataConfig) 
 
 
 def _columns_of(labels: Path | None) -> dict[str, Any]:
-    """The columns of the table that was trained on are not those of a table with labels."""
+    """Reset the column settings of the training table, which do not apply to a table with labels."""
     return {} if labels is None else {"data.path_column": None, "data.label_column": None}
 
 
 def evaluation_settings(assignments: Iterable[str]) -> dict[str, Any]:
-    """What was typed, ``["data.test_path=more"]``, as :func:`evaluate` takes it, paths made absolute.
+    """Parse assignments such as ``["data.test_path=more"]`` for :func:`evaluate`, with paths made absolute.
 
-    Raises ConfigError for a setting that is decided when a run is trained.
+    Raises ConfigError for a setting that is fixed when a run is trained.
     """
     settings = parse_assignments(assignments)
     require_evaluation_settings(settings)
@@ -161,7 +161,7 @@ def evaluation_settings(assignments: Iterable[str]) -> dict[str, Any]:
 
 
 def require_evaluation_settings(settings: Mapping[str, Any]) -> None:
-    """ConfigError for a setting that is decided when a run is trained."""
+    """Raise ConfigError for a setting that is fixed when a run is trained."""
     if foreign := [name for name in settings if name not in (*MOVED, *OWN)]:
         meant = difflib.get_close_matches(
             f"data.{foreign[0].removeprefix('data.')}", (*OWN, *MOVED), 1, 0.8
@@ -179,7 +179,7 @@ def require_evaluation_settings(settings: Mapping[str, Any]) -> None:
 
 
 def _require_labels(data: Data) -> None:
-    """DataError that says where labels can come from, or which are too few."""
+    """Raise DataError if labels are missing or too few; the message explains how to supply them."""
     if data.split is None or data.train.labels is None:
         other = (
             " (path: the position, from 0); or add train_labels to the .npz"
@@ -202,7 +202,7 @@ def _require_labels(data: Data) -> None:
 
 
 def _refuse_validation(settings: Mapping[str, Any]) -> None:
-    """ConfigError for a share to validate on where there is no test set: it would be measured on nothing."""
+    """Raise ConfigError for a validation share without a test set: nothing would use it."""
     if settings.get("data.validation_per_class"):
         raise ConfigError(
             "data.validation_per_class is for an evaluation with a test set (data.test_path); cross-validation holds "
@@ -211,7 +211,7 @@ def _refuse_validation(settings: Mapping[str, Any]) -> None:
 
 
 def _described(config: PretrainConfig, data: Data) -> dict[str, Any]:
-    """Labels that were not those of the training, for a reader."""
+    """Describe labels that are not those of training."""
     test = config.data.test_path
     return {
         "source": f"data.labels={config.data.labels}",
@@ -225,20 +225,20 @@ class _TrainedOn(NamedTuple):
     config: PretrainConfig
     data: Data
     fingerprint: str
-    """Of the run; that of ``data`` too, but where the run's test set was left aside."""
+    """The run's; also that of ``data``, unless the run's test set was left out."""
 
 
 def _trained_on(run: Run, config: PretrainConfig, settings: Mapping[str, Any]) -> _TrainedOn:
-    """The run's data as it was trained on them; ConfigError where they are no longer the same."""
+    """The data that the run was trained on; raises ConfigError if they have changed."""
     moved = {name: value for name, value in settings.items() if name in MOVED}
     where = user_place(str(moved.get("data.path", config.data.path)))
-    # then it is where the labels or the test list begin
+    # data.root then belongs to the labels or the test list
     if where.suffix.lower() not in LIST_SUFFIXES:
         moved.pop("data.root", None)
     fingerprint = run.read_json("split.json", "fingerprint")["fingerprint"]
     record = run.folder / CONTENTS_FILE
     aside = "data.test_path" in settings and config.data.test_path is not None
-    # the run's test set may be gone: its training images are what counts
+    # the run's test set may be missing: only its training images matter
     if aside and record.is_file():
         config = config.with_values(moved | {"data.test_path": None})
         data = trained_images(run, config.data)
@@ -263,7 +263,7 @@ def _trained_on(run: Run, config: PretrainConfig, settings: Mapping[str, Any]) -
 def usable(run: Run, config: PretrainConfig, data: Data, progress: AnyProgress | None) -> Data:
     """The same data without the files that cannot be decoded, decided once for the pool and once for the test set.
 
-    What the run has left out stays out; what it has not looked at (validation and test images) is decoded once.
+    What the run has left out stays out; images it has not checked (validation and test images) are decoded once.
     """
     assert data.split is not None
     if config.data.on_error != "skip" or data.train.labels is None:

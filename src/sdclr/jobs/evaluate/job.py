@@ -1,8 +1,8 @@
 """JOB: a finished run -> probes on its frozen backbone -> accuracy per class, in RUN/evaluation/<protocol>.json.
 
-Protocols carry names and never mix: ``sdclr`` is the paper's (SGD on augmented images, epoch chosen on validation),
+Protocols are named and never mixed: ``sdclr`` is the paper's (SGD on augmented images, epoch chosen on validation),
 ``cached`` extracts features once and fits regularised logistic regressions: seconds instead of minutes. ``bcl`` and
-``ts`` measure as two later papers do.
+``ts`` follow two later papers.
 """
 
 from __future__ import annotations
@@ -55,20 +55,20 @@ def evaluate(
     untested: Untested | None = None,
     progress: AnyProgress | None = None,
 ) -> Evaluation:
-    """Probe a finished run and write evaluation/<protocol>.json; returns what it holds.
+    """Probe a finished run and write evaluation/<protocol>.json; return its content.
 
     ``probes``: their names (default: all that the protocol has; :func:`~sdclr.register_probe` adds one of your own).
     ``labels``: a table or list with the names and labels of some or all of the run's images, for a run without labels
-    or with other ones. ``settings``: by dotted name, what this evaluation does otherwise than the training, such as
-    {"data.test_path": "photos-test", "data.on_error": "skip"}; the run's own settings stay as they are. A run that was
-    started with precision=bf16 has its features computed in bf16, unless "precision" says otherwise. Without a test
-    set the labelled images are cross-validated (protocol ``cached`` alone).
-    ``data_path`` replaces the config's when the images have moved. ``network``: your own module, for a run with one.
-    Probes that were measured before and are not asked for again stay in the file where they are of the same weights,
-    labels, test images, groups and precision; else a warning says that they are replaced. ``untested``: what a class
-    without a usable test or training image does: ``raise`` a DataError that names it, before any work, or
-    ``leave_out``, with a warning, and then its accuracy is None and counts in no mean. Default: ``leave_out`` with
-    labels that came later (``labels``, or ``data.labels`` in ``settings``), of which there may be few; else ``raise``.
+    or with other ones. ``settings``: by dotted name, settings in which this evaluation differs from training, such as
+    {"data.test_path": "photos-test", "data.on_error": "skip"}; the run's own settings are not changed. Features of a
+    run that was started with precision=bf16 are computed in bf16, unless "precision" overrides it. Without a test
+    set the labelled images are cross-validated (protocol ``cached`` only).
+    ``data_path`` replaces the config's if the images have moved. ``network``: your own module, for a run with one.
+    Earlier results of probes that are not requested again stay in the file if they come from the same weights,
+    labels, test images, groups and precision; otherwise they are replaced, with a warning. ``untested``: how a class
+    without a usable test or training image is handled: ``raise`` raises a DataError that names it, before any work;
+    ``leave_out`` warns, and its accuracy is None and counts in no mean. Default: ``leave_out`` with labels that were
+    supplied later (``labels``, or ``data.labels`` in ``settings``), which may be few; otherwise ``raise``.
 
     >>> import sdclr
     >>> config = sdclr.recipe("digits_sdclr").with_values({"epochs": 1, "views.size": 8, "backbone.width": 4})
@@ -95,12 +95,12 @@ def evaluate(
 
     with shared_work(f"evaluate {run.folder}") as world:
         if not world.is_first:
-            with silenced_warnings():  # the first process has said the same
+            with silenced_warnings():  # the first process gives the same warnings
                 frozen_of(evaluated_data(run, settings, given), world, NoProgress()).help()
         else:
-            with run:  # from start to end: nobody measures the same thing meanwhile
+            with run:  # locked throughout: no other process measures the same thing meanwhile
                 if run.evaluation_path(protocol).is_file():
-                    run.read_evaluation(protocol)  # what is damaged is said before any work
+                    run.read_evaluation(protocol)  # a damaged file is reported before any work
                 world.messages.publish(MAY_WRITE, {})
                 found = evaluated_data(run, settings, given)
                 if found.data.test is None:
@@ -133,7 +133,7 @@ def _measure(
     wanted = [row.name for row in rows]
     for row in rows:
         result = measure.run(protocol, row)
-        # at once: what one probe measured is not lost where the next one fails
+        # at once: one probe's result is not lost if the next probe fails
         results, used = {row.name: result}, frozen.data.split
         record(
             run, found.data, protocol, results, facts, measure.num_predicted, wanted, usable=used
@@ -151,10 +151,10 @@ def evaluate_classifier(
 ) -> Evaluation:
     """Test the classifier that the authors fine-tuned, with the backbone in its file, on the run's test set.
 
-    ``probe``: what it was tuned for, one of the paper's probes. Nothing is trained: the reference's
+    ``probe``: the probe it was tuned as, one of the paper's. Nothing is trained: this is the reference's
     ``--test_only``. Writes evaluation/authors_classifier.json, a protocol of its own. Raises
-    CheckpointError for a file without a classifier and ConfigError for another architecture or number
-    of classes than the run's.
+    CheckpointError for a file without a classifier and ConfigError if its architecture or number of
+    classes differs from the run's.
 
     >>> import sdclr
     >>> config = sdclr.recipe("cifar10_lt_sdclr").with_values({"data.path": "DATA"})  # doctest: +SKIP
@@ -168,7 +168,7 @@ def evaluate_classifier(
         )
     with run:
         config, data, _ = evaluated_data(run, with_path({}, data_path), None)
-        data.labelled_split()  # there is a test set
+        data.labelled_split()  # raises without a test set
         found = read_authors_checkpoint(checkpoint)
         if found.classifier is None:
             raise CheckpointError(
@@ -204,7 +204,7 @@ def evaluate_classifier(
 
 
 def with_path(settings: Mapping[str, Any], data_path: str | None) -> dict[str, Any]:
-    """The settings of an evaluation, ``data_path`` among them. ConfigError where both say it."""
+    """The settings of an evaluation, including ``data_path``. Raises ConfigError if both give the path."""
     if data_path is None:
         return dict(settings)
     if "data.path" in settings:

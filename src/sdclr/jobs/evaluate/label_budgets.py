@@ -33,7 +33,7 @@ from sdclr.run.files import FEW_LABELS_FILE
 
 @dataclass(frozen=True)
 class FewLabelsPoint:
-    """Accuracy with sets of labelled images of one size; fractions."""
+    """Accuracy with sets of labelled images of one size, as fractions."""
 
     protocol: str
     probe: str
@@ -46,9 +46,9 @@ class FewLabelsPoint:
     num_classes: int
     seeds: list[int]
     accuracies: list[float]
-    """Mean over the classes, of each seed."""
+    """Mean over the classes, for each seed."""
     few: list[float | None]
-    """Over the few classes alone."""
+    """Mean over the few classes only."""
 
     @property
     def mean(self) -> float:
@@ -56,7 +56,7 @@ class FewLabelsPoint:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """95 % t-interval over the sets that were drawn; None for a single one, and for equal ones."""
+        """95 % t-interval over the drawn sets; None for a single set, and if all accuracies are equal."""
         return mean_interval(self.accuracies)[1]
 
     def sentence(self) -> str:
@@ -85,15 +85,15 @@ def few_labels(
     untested: Untested | None = None,
     progress: AnyProgress | None = None,
 ) -> list[FewLabelsPoint]:
-    """Measure a run with few labels; writes RUN/few_labels.json and returns the points that were asked for.
+    """Measure a run with few labels; write RUN/few_labels.json and return the requested points.
 
     The probe is the few-shot probe of ``protocol``. ``few_shot``: a list of labelled training images: a .npy of
-    positions from 0, a text with a name in each line, or a table with a column path. ``labels_per_class``: so many
+    positions from 0, a text file with one name per line, or a table with a column path. ``labels_per_class``: that many
     images of each class; ``label_share``: a share of the training images of each class, in (0, 1]. These are drawn
-    ``label_seeds`` times, by the seeds 1, 2, ..., and once where every image is taken; of one seed a larger set holds
-    the smaller ones. ``labels``, ``settings``, ``data_path`` and ``untested`` as of :func:`evaluate`. Points that were
-    measured before stay in the file where they are of the same weights, data, groups and precision. Raises
-    ConfigError, DataError or MissingInputError, before any work, for a set that cannot be had.
+    ``label_seeds`` times, with the seeds 1, 2, ..., but only once if every image is taken; for one seed, a larger set
+    contains the smaller ones. ``labels``, ``settings``, ``data_path`` and ``untested`` are those of :func:`evaluate`.
+    Points that were measured before stay in the file if they come from the same weights, data, groups and precision.
+    Raises ConfigError, DataError or MissingInputError, before any work, for a set that cannot be formed.
 
     >>> import sdclr
     >>> config = sdclr.recipe("digits_sdclr").with_values({"epochs": 1, "views.size": 8, "backbone.width": 4})
@@ -113,7 +113,7 @@ def few_labels(
     with run:
         found = evaluated_data(run, settings, None if labels is None else user_path(str(labels)))
         _require_test_set(found.data)
-        # before any image is opened; of the usable ones it is asked, and warned, again
+        # checked before any image is opened; repeated below, with warnings, on the usable images
         with silenced_warnings():
             label_sets(request, found.data, rule)
         backbone = placed(load_backbone(run.folder), device)
@@ -140,7 +140,7 @@ def _require_test_set(data: Data) -> None:
 
 
 def _frozen(frozen: FrozenFeatures, sets: Sequence[LabelSets]) -> FrozenFeatures:
-    """The same, its few-shot part all images that any of the sets has: their features are extracted once."""
+    """The same, with the union of all sets as its few-shot part, so that features are extracted once."""
     split = frozen.data.labelled_split()
     everything = np.unique(np.concatenate([one for point in sets for one in point.sets]))
     frozen.data = replace(frozen.data, split=replace(split, few_shot=everything))
@@ -187,9 +187,9 @@ def _point(
 
 
 def _record(run: Run, identity: Mapping[str, Any], point: FewLabelsPoint) -> None:
-    """Add the point to the file; one of the same sets, and those with another ``identity``, are replaced.
+    """Add the point to the file; replace an earlier point of the same sets, and all points of another ``identity``.
 
-    Of a file of an earlier version weights, data and precision are compared, which was fp32 as far as it says.
+    For a file from an earlier version, weights, data and precision are compared; no recorded precision means fp32.
     """
     content = run.read_side_file(FEW_LABELS_FILE, optional=True)
     compared = identity.keys() & (content.keys() | {"backbone", "fingerprint", "features_in"})

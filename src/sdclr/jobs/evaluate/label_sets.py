@@ -1,7 +1,7 @@
-"""Labelled sets that somebody asks for: a list of images, so many of each class, or a share of each class.
+"""Requested labelled sets: a list of images, a number of images per class, or a share of each class.
 
-Everything is found sound before any work: an image that is not there, one named twice or held out for validation, and a
-class with too few images are errors that name them.
+Everything is validated before any work: an unknown image, one listed twice or held out for validation, and a class with
+too few images are errors that name them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MOST_SEEDS = 1000
 
 @dataclass(frozen=True)
 class LabelSetRequest:
-    """What is asked for. Raises ConfigError where it cannot be meant."""
+    """The requested sets. Raises ConfigError for invalid values."""
 
     file: Path | None = None
     per_class: Sequence[int] = ()
@@ -71,24 +71,24 @@ class LabelSets(NamedTuple):
 
     kind: Kind
     value: float | None
-    """Images of each class, or share; None of a file."""
+    """Images of each class, or share; None for a file."""
     source: str | None
     """The file's name."""
     sha256: str | None
-    """Of the file's content."""
+    """Hash of the file's content."""
     sets: list[Positions]
-    """Of the training pool, ascending; one for each seed, from 1, and one alone where every image is taken."""
+    """Positions in the training pool, ascending; one set per seed, from 1, or a single one if every image is taken."""
 
     @property
     def title(self) -> str:
-        """In tables."""
+        """Its heading in tables."""
         return labelled_title(self.kind, self.value, self.source)
 
 
 def label_sets(request: LabelSetRequest, data: Data, rule: Untested) -> list[LabelSets]:
-    """Every set that is asked for, as positions in the training pool.
+    """All requested sets, as positions in the training pool.
 
-    Raises ConfigError or DataError that names the class or the image that does not fit.
+    Raises ConfigError or DataError naming the class or image that does not fit.
     """
     split, labels = data.labelled_split(), data.train.labels
     assert labels is not None
@@ -104,7 +104,7 @@ def label_sets(request: LabelSetRequest, data: Data, rule: Untested) -> list[Lab
     ]
     wanted += [("label_share", share, _share_of_each(share, counts)) for share in request.shares]
     for kind, value, per_class in wanted:
-        # taken whole, every seed draws the same set, and an interval over them would be of width zero
+        # if every image is taken, every seed draws the same set, and an interval over them would have width zero
         num_seeds = 1 if per_class == counts.tolist() else request.num_seeds
         drawn = [
             split.train[draw_labelled(of_pool, per_class, seed)] for seed in range(1, num_seeds + 1)
@@ -114,7 +114,7 @@ def label_sets(request: LabelSetRequest, data: Data, rule: Untested) -> list[Lab
 
 
 def _of_each(num: int, counts: Positions, data: Data, rule: Untested) -> list[int]:
-    """As many of every class; none of a class without images where those are left out."""
+    """``num`` for every class; 0 for a class without images if such classes are left out."""
     lacking = [c for c in np.flatnonzero(counts < num) if counts[c] or rule == "raise"]
     if lacking:
         smallest = min(lacking, key=lambda c: counts[c])
@@ -126,7 +126,7 @@ def _of_each(num: int, counts: Positions, data: Data, rule: Untested) -> list[in
 
 
 def _share_of_each(share: float, counts: Positions) -> list[int]:
-    """The share of each class, rounded to the nearest number, at least one image."""
+    """The share of each class, rounded to the nearest integer, at least one image."""
     per_class = [max(1, math.floor(share * count + 0.5)) if count else 0 for count in counts]
     raised = sum(share * count + 0.5 < 1 for count in counts if count)
     if raised:
@@ -139,7 +139,7 @@ def _share_of_each(share: float, counts: Positions) -> list[int]:
 
 
 def _of_file(file: Path, data: Data, rule: Untested) -> Positions:
-    """The images that a file lists, as positions of the training pool, ascending."""
+    """The images that a file lists, as positions in the training pool, ascending."""
     if not file.is_file():
         raise MissingInputError(f"--few-shot {shown(file)} is no file.")
     if file.suffix.lower() == ".npy":
@@ -155,7 +155,7 @@ def _of_file(file: Path, data: Data, rule: Untested) -> Positions:
         )
     known = np.union1d(split.train, split.long_tail)
     unusable = np.setdiff1d(positions, known)
-    # the authors' lists leave images aside that may well be labelled; elsewhere they are unusable
+    # images outside the authors' lists may well be labelled; elsewhere images outside the split are unusable
     if len(unusable) and split.source != "authors' lists":
         raise DataError(
             f"{shown(file)} names {_named(data.train, int(unusable[0]))}, which the run has left out as unusable. "
@@ -203,7 +203,7 @@ def _positions_of_npy(file: Path, num_images: int) -> Positions:
 
 
 def _positions_of_list(file: Path, images: Images) -> Positions:
-    """The images that lines of text or the rows of a table name; labels beside them are not read."""
+    """The images named by the lines of a text file or the rows of a table; labels beside them are not used."""
     found = None if images.files is None else images.files.root
     root = found if isinstance(found, Path) else Path()
     listed = read_listed_images(file, root, partial=True)

@@ -1,4 +1,4 @@
-"""Labels that were not there when a run was trained: a table of names and labels for some or all of its images."""
+"""Labels supplied after a run was trained: a table of names and labels for some or all of its images."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from sdclr.errors import ConfigError, DataError
 from sdclr.safe_text import command, shown, table_text
 
 SOURCES = ("images", "arrays")
-"""Data sets whose labels may come from a file; the others bring theirs."""
+"""Data sets whose labels may come from a file; the others have their own."""
 NAMES_TRIED = 64
-"""Rows of a table that names no image of a run, from which is guessed where its paths begin."""
+"""Rows inspected to guess where a table's paths begin, if it names no image of a run."""
 
 
 def labelled_data(
     trained: Data, config: DataConfig, labels: Path, *, exclude: Path
 ) -> tuple[Data, dict[str, Any]]:
-    """Those of the images ``trained`` that the file ``labels`` names, split as they are; and facts about them.
+    """The images of ``trained`` that the file ``labels`` names, with their natural split; and facts about them.
 
     ``config``: the evaluation's data settings; its test set is read with the same class names. ``exclude``: a folder
-    that is left out where folders are searched. The file's paths begin where those of the run do, or in ``data.root``.
-    Names that are no image of the run are left out with a warning; DataError where all of them are.
+    to skip when folders are searched. The file's paths are relative to the root of the run's images, or to
+    ``data.root``. Names that match no image of the run are left out with a warning; DataError if none matches.
     """
     if trained.name not in SOURCES:
         raise ConfigError(
@@ -62,7 +62,7 @@ def labelled_data(
         groups = group_images(train, config.group_by, own)
         if test is not None:
             require_apart(groups, group_images(test, config.group_by))
-    # cross-validation holds out by itself
+    # cross-validation holds out images itself
     held_out = 0 if test is None else config.validation_per_class
     split = natural_split(
         train.labels,
@@ -99,7 +99,7 @@ def _read(labels: Path, images: Images, config: DataConfig, begin: Path | None) 
         partial=True,
         boxes="none"
         if config.boxes == "none"
-        else "auto",  # a box of the run is named by its table or its name
+        else "auto",  # a box of the run is identified by its table or its name
         box_categories=config.box_categories,
         min_confidence=config.min_confidence,
     )
@@ -130,21 +130,21 @@ def _found(listed: ListedImages, images: Images, begin: Path | None) -> tuple[Po
 
 
 def _root_on_disk(images: Images) -> Path | None:
-    """The folder where the names of images begin; None for images that are no files, or not on a disk."""
+    """The folder that image names are relative to; None for images that are not files on a disk."""
     root = None if images.files is None else images.files.root
     return root if isinstance(root, Path) else None
 
 
 def positions_of(listed: ListedImages, images: Images, begin: Path | None) -> list[int | None]:
-    """Which of the images each entry of a list names, [rows]; None for a name that none of them has.
+    """The position of the image that each entry of a list names, [rows]; None for an unknown name.
 
-    ``begin``: where the paths of the list begin, if not where those of the images do.
+    ``begin``: the folder that the list's paths are relative to, if not the images' root.
     """
     position_of = {
         **{table_text(str(name)): position for position, name in enumerate(images.names)},
         **{name: position for position, name in enumerate(images.names)},
     }
-    # as the table writes them, and as they are where its paths begin elsewhere
+    # the names as the table writes them, and relative to ``begin``
     written, below = listed, listed
     files, num_backslashes = images.files, 0
     slashed = listed._replace(paths=list(map(with_slashes, listed.paths)))
@@ -163,7 +163,7 @@ def positions_of(listed: ListedImages, images: Images, begin: Path | None) -> li
         if found is None and "\\" in listed.paths[row]:
             tried = (slashed_below.name(row), slashed.name(row), f"{archive}{slashed.name(row)}")
             found = _first_of(tried, position_of)
-        # what is no name as it stands, nor one with escapes
+        # counted only if it is not a name as it stands, with or without escapes
         num_backslashes += (
             found is not None and "\\" in listed.paths[row] and listed.name(row) not in position_of
         )
@@ -182,7 +182,7 @@ def _first_of(names: Sequence[str], position_of: Mapping[str, int]) -> int | Non
 
 
 def _archive(images: Images) -> str:
-    """What all names begin with where one .zip or shard holds the images: a table may leave it out."""
+    """The common prefix of all names if one .zip or shard contains the images: a table may omit it."""
     if images.files is None or images.files.members is None:
         return ""
     first = {name.partition("/")[0] for name in images.names}
@@ -190,7 +190,7 @@ def _archive(images: Images) -> str:
 
 
 def _names_below(begin: Path, paths: Sequence[str], images: ImageFiles) -> list[str]:
-    """Paths that begin in a folder (or in a zip or a shard), as those of the run's images are written."""
+    """Paths relative to ``begin`` (a folder, zip or shard), rewritten relative to the root of the run's images."""
     root, begin = Path(os.path.realpath(images.root)), Path(os.path.realpath(begin))
     return [os.path.relpath(begin / path, root) for path in paths]
 
@@ -222,7 +222,7 @@ def _warn_of_unknown(listed: ListedImages, unknown: Sequence[int], images: Image
 
 
 def _where_names_begin(paths: Sequence[str], images: ImageFiles) -> Path | None:
-    """The place below which the first of these paths are images of the run, of those that people mean."""
+    """The likely folder below which the first of these paths are images of the run; None if there is none."""
     known, sample = set(images.paths), paths[:NAMES_TRIED]
     common = os.path.commonpath([os.path.dirname(path) for path in images.paths])
     if not isinstance(images.root, Path):
@@ -241,7 +241,7 @@ def _ids(texts: Sequence[str], class_names: Sequence[str]) -> Positions:
 def _test_images(
     config: DataConfig, class_names: Sequence[str], train: Images, exclude: Path
 ) -> Images:
-    """The labelled test set at ``config.test_path``, its labels numbered as the training classes."""
+    """The labelled test set at ``config.test_path``, its labels numbered like the training classes."""
     assert config.test_path is not None
     path = user_place(config.test_path)
     folders = "folders" if path.is_dir() else "none"
@@ -270,7 +270,7 @@ def _test_images(
 
 
 def _refuse_shared(train: Images, test: Images, path: Place) -> None:
-    """No labelled training image may be a test image; that it was seen without its label is another matter."""
+    """Raise DataError if a labelled training image is a test image; having been seen unlabelled is allowed."""
     learned = set(_places(train))
     if shared := [place for place in _places(test) if place in learned]:
         raise DataError(

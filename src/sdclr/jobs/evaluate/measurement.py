@@ -30,18 +30,18 @@ class Measurement:
         self.untested = untested_classes(frozen.data, ("test", "train"), untested)
         self.test_labels = frozen.labels("test")
         self.num_predicted = len(np.unique(frozen.labels("train")))
-        """Classes with a training image, also those without a test image."""
+        """Classes with a training image, including those without a test image."""
 
     def run(
         self, protocol: Protocol, row: ProbeRow, learned: Positions | None = None
     ) -> ProbeResult:
-        """What the probe measures; ``learned``: of its subset's images, those it learns from (None: its own)."""
+        """Measure one probe; ``learned``: positions in its subset of the images it learns from (None: the default)."""
         begun = time.perf_counter()
         predictions, detail, facts = self._predicted(protocol, row, learned)
         return self._measured(predictions, begun, detail, facts)
 
     def predictions(self, protocol: Protocol, row: ProbeRow) -> tuple[Labels, Labels]:
-        """Of the test images: their classes [N], and those that the probe predicts."""
+        """The classes of the test images [N], and the classes that the probe predicts."""
         return self.test_labels, self._predicted(protocol, row)[0]
 
     def _predicted(
@@ -58,7 +58,7 @@ class Measurement:
         return predictions, detail, facts_of(row, settings)
 
     def classifier(self, classifier: nn.Linear, detail: str, row: ProbeRow) -> ProbeResult:
-        """A ready classifier [F -> C] on the test set; ``row``: the probe it was tuned as."""
+        """Measure a trained classifier [F -> C] on the test set; ``row``: the probe it was tuned as."""
         begun = time.perf_counter()
         predictions = predict(classifier, self.frozen.features("test"))
         return self._measured(predictions, begun, detail, {"display_name": row.display_name})

@@ -1,4 +1,4 @@
-"""What an evaluation leaves in the run folder: evaluation/<protocol>.json."""
+"""What an evaluation writes to the run folder: evaluation/<protocol>.json."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _WHAT_DIFFERS = {
     "features_in": "features of another precision",
     "test_contents": "other test images",
 }
-"""What must be equal for two results to stand side by side -> words where it is not."""
+"""What must be equal for two results to be comparable -> its description if it differs."""
 _SINCE_LATER = ("test_contents",)
-"""Of these what an earlier version did not write: compared where both are known."""
+"""Keys of these that earlier versions did not write: compared only if both are known."""
 
 
 def measured_on(run: Run, found: Evaluated) -> dict[str, Any]:
-    """What a number is of: weights, data, what is kept apart, precision. For files beside an evaluation."""
+    """What a number was measured on: weights, data, groups, precision. For files beside an evaluation."""
     data = found.data
     return {
         "backbone": run.backbone_identity(),
@@ -57,12 +57,12 @@ def record(
     *,
     usable: Split | None = None,
 ) -> Evaluation:
-    """Write the results beside those of other probes; returns all that the file then holds.
+    """Write the results beside those of other probes; return the file's new content.
 
     ``usable``: the split of ``data`` without files that cannot be decoded, in which the classes are counted.
-    ``num_predicted``: classes of which a probe has learned, one of which a guess names. ``wanted``: all probes that are
-    measured now. Others stay where they are comparable; else they are left out with a warning.
-    ``more``: what else is to be said, such as whose labels they are where they are not the training's.
+    ``num_predicted``: classes that a probe has learned from, which set the accuracy of chance. ``wanted``: all probes
+    that are measured now. Others are kept if they are comparable; otherwise they are left out with a warning.
+    ``more``: further facts to record, such as the source of labels that are not those of training.
     """
     assert data.train.labels is not None
     assert data.split is not None
@@ -73,7 +73,7 @@ def record(
         "protocol": protocol,
         "dataset": data.name,
         "group_convention": OF_DATA[data.conventions],
-        # the long-tailed counts, also for a run on the balanced twin: the paper's groups
+        # the long-tailed counts, even for a run on the balanced twin: they define the paper's groups
         "train_counts": counted.counts("long_tail", data.train.labels, num_classes),
         "class_names": data.class_names,
         "split": {
@@ -106,10 +106,10 @@ def _measured_before(
     measured_now: Collection[str],
     drawn: list[int],
 ) -> dict[str, Any]:
-    """Probes of the same backbone, data and precision; what was measured on others is not kept beside this one's.
+    """Earlier probes of the same backbone, data and precision; any others are dropped with a warning.
 
-    ``drawn``: images of each class in the split as it was drawn, which an earlier version wrote for those that can be
-    used; its accuracies are of these all the same.
+    ``drawn``: images of each class in the split as drawn. An earlier version recorded these counts instead of those of
+    the usable images, although its accuracies came from the usable ones.
     """
     earlier = run.read_evaluation(protocol)
     if earlier.get("train_counts") == drawn:

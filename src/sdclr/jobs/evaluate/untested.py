@@ -1,4 +1,4 @@
-"""Classes, and probes, that cannot be measured: an error that names them, or left out."""
+"""Classes and probes that cannot be measured: they are named in an error or left out."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _NEEDED = {
     "test": ("no usable test image", 1),
     "folds": ("fewer than 2 usable labelled images", 2),
 }
-"""Part of the data -> what a class lacks there, and how many images it needs; folds are made of the training images."""
+"""Part of the data -> what a class lacks there, and how many images it needs; folds consist of training images."""
 
 
 def rows_with_enough_images(rows: Sequence[ProbeRow], data: Data, *, named: bool) -> list[ProbeRow]:
-    """The probes that find as many training images of each class as they learn from.
+    """The probes for which every class has enough training images.
 
-    Another one is a ConfigError where it was ``named``, and else left out with a warning; ConfigError
-    where none is left.
+    Any other probe raises ConfigError if it was ``named``; otherwise it is left out with a warning.
+    Raises ConfigError if no probe is left.
     """
     kept, reason = [], ""
     for row in rows:
@@ -48,7 +48,7 @@ def rows_with_enough_images(rows: Sequence[ProbeRow], data: Data, *, named: bool
 
 
 OPTION = "--untested leave_out"
-"""How a person leaves such classes out of an evaluation."""
+"""The option that leaves such classes out of an evaluation."""
 
 
 def untested_classes(
@@ -56,7 +56,7 @@ def untested_classes(
 ) -> list[int]:
     """Classes that lack usable images in one of ``parts`` (train, test or folds).
 
-    DataError that names them, and ``remedy``, where they are not to be left out; and where no class is left.
+    Raises DataError, naming them and ``remedy``, if they may not be left out; also if no class is left.
     """
     lost: dict[str, list[int]] = {}
     for part in parts:
@@ -70,7 +70,7 @@ def untested_classes(
 def leave_out(
     data: Data, lost: Mapping[str, Sequence[int]], untested: Untested, *, remedy: str = OPTION
 ) -> list[int]:
-    """All classes of ``lost`` (what they lack -> which), with a warning; DataError as of :func:`untested_classes`."""
+    """All classes of ``lost`` (what they lack -> which), with a warning; DataError as in :func:`untested_classes`."""
     classes = sorted({c for found in lost.values() for c in found})
     if not classes:
         return []
@@ -94,7 +94,7 @@ def _lack(data: Data, part: str) -> str:
 
 
 def _counts(data: Data, part: str) -> Positions:
-    """Images of each class [C] in a part; of folds its groups, where images are grouped."""
+    """Images of each class [C] in a part; for folds its groups, if images are grouped."""
     num_classes = len(data.class_names)
     labels = data.part("train" if part == "folds" else part).labels
     if labels is None:

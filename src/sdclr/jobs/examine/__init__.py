@@ -1,4 +1,4 @@
-"""JOB: a finished run -> RUN/examination/: what a report shows beside the numbers that other jobs have written."""
+"""JOB: a finished run -> RUN/examination/: what a report shows besides the numbers written by other jobs."""
 
 from sdclr.jobs.examine.by_group import group_records
 from sdclr.jobs.examine.job import examine

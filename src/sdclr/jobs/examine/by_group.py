@@ -1,7 +1,7 @@
 """A run's records of its images, by group of classes and epoch: RUN/examination/groups.json.
 
-E epochs, N training images. Labels say which images are of rare classes; the training has not seen
-them. Without any all images are one group.
+E epochs, N training images. Labels identify the images of rare classes; training did not see them.
+Without labels, all images form one group.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ Membership = npt.NDArray[np.bool_]
 def group_records(run: Run, data_path: str | None = None) -> dict[str, Any]:
     """Means of loss and disagreement in each group, and its share of the images that disagree most, by epoch.
 
-    ``data_path`` replaces the config's where the data have moved. Where nobody can say which images are of rare
-    classes, since there are no labels or the data cannot be read, all images are one group, and the result says why.
-    Raises MissingInputError where the run kept no records, and DataError where they are damaged.
+    ``data_path`` replaces the config's if the data have moved. If the images of rare classes are unknown, because
+    there are no labels or the data cannot be read, all images form one group, and the result gives the reason.
+    Raises MissingInputError if the run kept no records, and DataError if they are damaged.
     """
     run.require()
     epochs, path = len(run.metrics()), run.folder / RECORDS_FILE
@@ -57,7 +57,7 @@ def group_records(run: Run, data_path: str | None = None) -> dict[str, Any]:
 
 
 def _members(run: Run, num_images: int, data_path: str | None) -> dict[str, Membership]:
-    """Group -> which of the recorded images are in it; an SdclrError that says why nobody knows."""
+    """Group -> mask of the recorded images in it; raises an SdclrError that explains why groups are unknown."""
     config = PretrainConfig.from_yaml(run.config_path, foreign=True)
     data = trained_images(run, config.data.with_values({"path": data_path} if data_path else {}))
     images = data.pretraining_images(config.data.subset)
@@ -82,7 +82,7 @@ def _members(run: Run, num_images: int, data_path: str | None) -> dict[str, Memb
 
 
 def _distribution(records: ImageRecords, members: dict[str, Membership]) -> dict[str, Any]:
-    """How many images of each group disagree by how much in the last epoch, in bins of one width."""
+    """A histogram of each group's disagreement in the last epoch, in bins of equal width."""
     column = np.asarray(records.values[-1][:, COLUMNS.index("disagreement")], dtype=np.float64)
     known = column[np.isfinite(column)]
     if not len(known) or np.ptp(known) == 0:
@@ -96,9 +96,9 @@ def _distribution(records: ImageRecords, members: dict[str, Membership]) -> dict
 
 
 def by_epoch(records: ImageRecords, members: dict[str, Membership]) -> list[dict[str, float]]:
-    """One entry an epoch: record_loss_few, record_disagreement_few, mined_1_few and so on, where they are known.
+    """One entry per epoch: record_loss_few, record_disagreement_few, mined_1_few and so on, where they are known.
 
-    Images that an epoch left out count in nothing of that epoch.
+    Images that an epoch left out are not counted for that epoch.
     """
     entries = []
     for number, values in enumerate(records.values, start=1):

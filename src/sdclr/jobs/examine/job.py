@@ -1,7 +1,7 @@
-"""JOB: a finished run -> what can be said of it without labels, in RUN/examination/.
+"""JOB: a finished run -> what can be measured without labels, in RUN/examination/.
 
 A sample of the run's images goes through the trained network and through the one it started from.
-The folder holds numbers.json and small pictures: views, and images with their nearest neighbours; and map.json.
+The folder contains numbers.json, map.json and small pictures: views, and images with their nearest neighbours.
 Trains nothing; a report reads the folder without the images and without torch.
 """
 
@@ -43,7 +43,7 @@ from sdclr.settings import PretrainConfig
 from sdclr.storage.durable_files import make_folder, write_atomically
 
 SAMPLE = 512
-"""Images at most: each goes three times through two networks, a minute for a ResNet-18 on two cores."""
+"""The most images: each goes three times through two networks, a minute for a ResNet-18 on two cores."""
 NUM_VIEWS = 8
 """Images whose views are shown."""
 NUM_QUERIES = 12
@@ -52,7 +52,7 @@ NUM_NEIGHBOURS = 5
 THUMBNAIL = 112
 """Side of a picture in pixels."""
 MAP_THUMBNAIL = 48
-"""The same on the map."""
+"""Side of a picture on the map, in pixels."""
 
 
 def examine(
@@ -63,11 +63,11 @@ def examine(
     device: str = "auto",
     progress: AnyProgress | None = None,
 ) -> dict[str, Any]:
-    """Measure a finished run without labels and write RUN/examination/; returns the content of numbers.json.
+    """Measure a finished run without labels and write RUN/examination/; return the content of numbers.json.
 
-    ``data_path`` replaces the config's when the images have moved. ``network``: your own module, for a run with one;
-    its starting weights are not known, and nothing is compared with them. Raises MissingInputError where the run is not
-    finished or its images are gone, and ConfigError where they are not those that it was trained on.
+    ``data_path`` replaces the config's if the images have moved. ``network``: your own module, for a run with one;
+    its starting weights are unknown, and nothing is compared with them. Raises MissingInputError if the run is not
+    finished or its images are missing, and ConfigError if they are not the images it was trained on.
 
     >>> import sdclr
     >>> config = sdclr.recipe("digits_sdclr").with_values({"epochs": 1, "views.size": 8, "backbone.width": 4})
@@ -106,7 +106,7 @@ def examine(
 def _before_training(
     config: PretrainConfig, trained: BackboneFacts
 ) -> tuple[Backbone | None, str | None]:
-    """The network that the run started from, or a sentence that says why it is not at hand."""
+    """The network that the run started from, or the reason why it is not available."""
     if config.backbone.name == "custom":
         return None, "the starting weights of a network of one's own are not recorded"
     try:
@@ -144,7 +144,7 @@ def _write(
     numbers: dict[str, Any],
     why_not: str | None,
 ) -> dict[str, Any]:
-    """The pictures first, then numbers.json: what it names is there."""
+    """Write the pictures first, then numbers.json, so that every file it names exists."""
     folder = run.folder / EXAMINATION_FOLDER
     make_folder(folder)
     names = getattr(images, "paths", None) or [f"image {i}" for i in range(len(images))]
@@ -196,14 +196,14 @@ def _write(
 def _write_map(
     run: Run, images: Images, class_names: Sequence[str], pixels: Tensor, features: Tensor
 ) -> None:
-    """Each image of the sample on the two largest principal axes, as the map of mined images has them."""
+    """Place each image of the sample on the two largest principal axes, as in the map of mined images."""
     make_folder(run.folder / EXAMINATION_FOLDER)
     entries: list[dict[str, Any]] = []
     explained = 0.0
     try:
         places, variances = principal_components(features, None)
         explained = float(variances[:2].sum() / variances.sum())
-    except DataError:  # all features are one point, and a map of it is empty
+    except DataError:  # all features coincide, so the map has no extent
         places = torch.zeros(0, 2)
     for row, place in enumerate(places[:, :2].tolist()):
         entry: dict[str, Any] = {"path": printable(images.names[row])}
@@ -222,7 +222,7 @@ def _write_map(
 
 
 def _jpeg(pixels: Tensor, longest: int = THUMBNAIL) -> bytes:
-    """uint8 [C, S, S] as a small picture; enlarged by whole factors, so that pixels stay pixels."""
+    """uint8 [C, S, S] as a small picture; enlarged by integer factors, so that pixels stay sharp."""
     picture = Image.fromarray(in_colours(pixels.permute(1, 2, 0).contiguous().numpy()))
     if picture.width < longest:
         side = picture.width * -(-longest // picture.width)

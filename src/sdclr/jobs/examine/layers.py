@@ -19,9 +19,9 @@ from sdclr.safe_text import shown
 def layer_densities(run: Run, network: nn.Module | None = None) -> dict[str, Any]:
     """The share of each prunable layer's weights that the finished network's competitor would keep.
 
-    The masks are made anew from the final weights, by the run's own rule; weights that a run prunes at random
-    (``method.random_share``) are drawn as at the beginning of an epoch after the last. Needs no images. Raises
-    MissingInputError for a run whose method has no competitor.
+    The masks are recomputed from the final weights, by the run's own rule; weights that a run prunes at random
+    (``method.random_share``) are drawn as at the start of an epoch. Needs no images. Raises MissingInputError for a
+    run whose method has no competitor.
     """
     rule = competitor_settings(run.settings())
     if rule is None:
@@ -31,7 +31,7 @@ def layer_densities(run: Run, network: nn.Module | None = None) -> dict[str, Any
     backbone = load_backbone(run.folder, network)
     resolved = run.read_side_file("environment.json").get("resolved") or {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the training has said so
+        warnings.simplefilter("ignore")  # training already gave these warnings
         competitor = SelfCompetitor(
             backbone.net,
             prune_ratio=rule["prune_ratio"],

@@ -1,4 +1,4 @@
-"""JOB: a trained backbone + labelled images -> a classifier, with what it is worth on images held out."""
+"""JOB: a trained backbone + labelled images -> a classifier, measured on held-out images."""
 
 from sdclr.jobs.finetune.config import FinetuneConfig
 from sdclr.jobs.finetune.job import Finetuned, finetune

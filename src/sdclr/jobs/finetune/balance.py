@@ -1,4 +1,4 @@
-"""What rare classes get in training, in closed form. N images, C classes, n_c training images of class c."""
+"""How rare classes are compensated in training, in closed form. N images, C classes, n_c training images of class c."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from sdclr.jobs.finetune.config import Balance
 
 
 class Balanced(NamedTuple):
-    """How a loss is balanced; None where that is left alone."""
+    """How a loss is balanced; None for what is left unchanged."""
 
     loss_weights: Tensor | None
     """[C], with mean 1 over the images."""
     sampling: Tensor | None
-    """[N], images are drawn in proportion."""
+    """[N], images are drawn in proportion to it."""
     log_shares: Tensor | None
     """[C], added to the logits in training."""
 
     def to(self, device: torch.device) -> Balanced:
-        """The same beside the weights; who is drawn is decided on the CPU."""
+        """The same on ``device``, except ``sampling``: images are drawn on the CPU."""
         weights, shares = (
             None if one is None else one.to(device) for one in (self.loss_weights, self.log_shares)
         )

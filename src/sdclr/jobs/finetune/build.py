@@ -1,4 +1,4 @@
-"""From settings, a start and labelled images to the parts of a fine-tuning."""
+"""Build the parts of a fine-tuning from settings, a start and labelled images."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ from sdclr.run import Run
 from sdclr.storage.row_parts import RowParts
 
 KEPT_FEATURES = "features-{part}.partial"
-"""Folders of features until the model is written."""
+"""Folders of features, kept until the model is written."""
 SMALLEST_CROP = 0.25
-"""Share of the image that a crop of augment=crops covers at least: what is to be named should be in it."""
+"""Smallest share of the image that a crop of augment=crops covers: it should contain the labelled object."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,9 +61,9 @@ class Start:
     name: str
     digest: str
     views: ViewsConfig
-    """Of the pre-training, where the start is a run."""
+    """Those of the pre-training, if the start is a run."""
     head: nn.Linear | None = None
-    """Of an earlier model, with the names of its classes."""
+    """The head of an earlier model, whose classes are ``class_names``."""
     class_names: tuple[str, ...] = ()
 
 
@@ -74,7 +74,7 @@ def open_start(
     weights_match: WeightsMatch,
     network: nn.Module | None,
 ) -> Start:
-    """A run, a backbone file, an earlier model, or a network of timm or torchvision."""
+    """Open a run, a backbone file, an earlier model, or a network of timm or torchvision."""
     encoder = open_encoder(
         source,
         weights=weights,
@@ -109,7 +109,7 @@ def open_start(
 
 
 def _views_of(source: Path | str, size: int) -> ViewsConfig:
-    """Those of a run's pre-training; else the usual ones."""
+    """The views of a run's pre-training; the default ones otherwise."""
     usual = ViewsConfig(size=size)
     run = Run(Path(source))
     if not run.exists:
@@ -117,7 +117,7 @@ def _views_of(source: Path | str, size: int) -> ViewsConfig:
     with contextlib.suppress(DataError, MissingInputError, ConfigError):
         views = run.settings().get("views")
         if isinstance(views, dict):
-            # views of one's own are asked for only where they are used
+            # the user's own views are only resolved where they are used
             return ViewsConfig.parse(views | {"size": size}, foreign=True)
     return usual
 
@@ -131,10 +131,11 @@ def build(
     show: AnyProgress,
     world: World = ALONE,
 ) -> tuple[Training, Callable[[], Tensor] | None]:
-    """All parts, and what gives the logits of the validation images [N, C] on the CPU; None where there are none.
+    """All parts, and a function that returns the logits of the validation images [N, C] on the CPU; None without any.
 
-    Features that do not change are computed once, part by part in ``folder``, so that a killed command goes on. Several
-    processes share the parts out, and the first one alone has them all: what comes of them, ``agree`` gives the others.
+    Features that do not change are computed once, part by part in ``folder``, so that a killed command can resume.
+    Several processes divide the parts, and only the first one has them all; ``agree`` broadcasts what is derived from
+    them.
     """
     precision = resolve_precision(config.precision, device)
     dtype = parameter_dtype(precision)
@@ -178,16 +179,16 @@ def build(
 
 
 def _mean_and_std(features: Tensor) -> tuple[Tensor, Tensor]:
-    """[F] each, of features [N, F]; a place for them where this process has none."""
+    """Mean and standard deviation of features [N, F], [F] each; placeholders if this process has no features."""
     if not len(features):
         return features.new_zeros(features.shape[1]), features.new_ones(features.shape[1])
     mean, std = features.mean(dim=0), features.std(dim=0, correction=0)
-    # a feature that is always the same stays what it is
+    # a constant feature is not rescaled
     return mean, torch.where(std > 1e-6 * std.max().clamp(min=1e-30), std, torch.ones_like(std))
 
 
 def _require_norms_of_images(backbone: Backbone) -> None:
-    """ConfigError for a batch norm without running statistics, which would see this process's images alone."""
+    """Raise ConfigError for a batch norm without running statistics: it would only see this process's images."""
     for name, module in backbone.named_modules():
         is_batch_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
         if is_batch_norm and module.running_mean is None:
@@ -200,9 +201,9 @@ def _require_norms_of_images(backbone: Backbone) -> None:
 def _start_head(
     training: Training, start: Start, labelled: Labelled, features: Tensor, show: AnyProgress
 ) -> None:
-    """Where an earlier model of the same classes has left it; else at zero, and in mode full at a linear fit.
+    """Set the head to that of an earlier model of the same classes; otherwise to a linear fit in mode full, or zero.
 
-    A backbone that is trained under a head which knows nothing loses what it knew (Kumar et al., ICLR 2022).
+    A backbone trained with an uninformed head loses what it has learned (Kumar et al., ICLR 2022).
     """
     head, mean, std = training.head, training.mean, training.std
     nn.init.zeros_(head.weight)
@@ -226,14 +227,14 @@ def _linear_fit(features: Tensor, labels: Tensor, num_classes: int) -> tuple[Ten
     """Logistic regression of labels on standardised features [N, F]: weights [C, F] and intercepts [C]."""
     where = device_of_draws(features.device)
     found = LogisticRegression(features.to(where), labels.to(where), num_classes).fit(1.0).weights
-    missing = num_classes - len(found.intercept)  # of two classes the first scores 0
+    missing = num_classes - len(found.intercept)  # with two classes, the first scores 0
     return F.pad(found.weight.T, (0, 0, missing, 0)), F.pad(found.intercept, (missing, 0))
 
 
 def _optimizer(
     backbone: nn.Module | None, head: nn.Linear, config: FinetuneConfig
 ) -> torch.optim.Optimizer:
-    """AdamW over the head and, where it is given, the backbone; every group knows its peak learning rate."""
+    """AdamW over the head and, if given, the backbone; every group stores its peak learning rate."""
 
     def adamw(module: nn.Module, peak: float) -> torch.optim.Optimizer:
         optimizer = build_optimizer(
@@ -262,7 +263,7 @@ def _spec(config: FinetuneConfig, start: Start) -> ViewSpec | None:
         views = ViewsConfig(
             size=start.image_size,
             area=(SMALLEST_CROP, 1.0),
-            flip=views.flip,  # of digits and letters none
+            flip=views.flip,  # digits and letters are not flipped
             jitter_probability=0.0,
             grey=0.0,
         )
@@ -280,9 +281,9 @@ def _kept_features(
     images: Images,
     part: str,
 ) -> Tensor:
-    """Features of all images [N, F] on the CPU, those that an earlier command has finished among them.
+    """Features of all images [N, F] on the CPU, including those that an earlier command has finished.
 
-    Of several processes each computes a share; all but the first one return none [0, F].
+    Each of several processes computes a shard; all but the first return an empty tensor [0, F].
     """
     parts = RowParts(folder / KEPT_FEATURES.format(part=part), identity, team=world.messages)
 
@@ -306,7 +307,7 @@ def _name(names: Sequence[str], row: int) -> str:
 
 @torch.no_grad()
 def _logits(training: Training, images: Images, features: Tensor | None) -> Tensor:
-    """Of the validation images, from their features where these do not change; the same on all that share steps."""
+    """Logits of the validation images, from fixed features if given; equal on all processes that share steps."""
     training.head.eval()
     if training.is_shared:
         return _shared_logits(training, images, features)
@@ -326,7 +327,7 @@ def _logits_of(training: Training, features: Tensor) -> Tensor:
 
 
 def _shared_logits(training: Training, images: Images, features: Tensor | None) -> Tensor:
-    """Each process looks at a share; of features that do not change the first one has them all."""
+    """Each process computes a shard, which are then gathered; fixed features are all in the first process."""
     world, num_classes = training.world, training.head.out_features
     if features is not None:
         logits = training.mean.new_empty(len(images), num_classes)
@@ -339,7 +340,7 @@ def _shared_logits(training: Training, images: Images, features: Tensor | None) 
         try:
             logits = _logits_of(training, _features(training, images.at(own.numpy())))
         except NonFiniteError:
-            logits.fill_(torch.nan)  # all processes are to say so
+            logits.fill_(torch.nan)  # so that all processes raise the error
     share = world.share(len(images))
     assert share is not None
     whole = gather_rows(logits, share).cpu()

@@ -20,7 +20,7 @@ _BY_MODE: dict[str, dict[str, Any]] = {
 BACKBONE_LEARNING_RATE = 1e-4
 VALIDATION_SHARE = 0.2
 LearningRate = Annotated[float, Field(gt=0, le=1000)]
-"""AdamW moves each weight by about this much a step."""
+"""AdamW moves each weight by about this much per step."""
 
 
 def _of_mode(name: str) -> Any:
@@ -37,38 +37,39 @@ class FinetuneConfig(Section):
     mode: Mode = "linear"
     """linear: a linear head on frozen features, seconds to minutes. full: the backbone is trained, too."""
     balance: Balance = "none"
-    """What rare classes get: none; weights: each class the same weight in the loss; sampling: each class drawn equally
-    often; logits: logit adjustment (Menon et al., ICLR 2021), the log of the classes' shares is added in training."""
+    """How rare classes are compensated. none: not at all; weights: each class has the same weight in the loss;
+    sampling: each class is drawn equally often; logits: logit adjustment (Menon et al., ICLR 2021), the log of the
+    classes' shares is added to the logits in training."""
     epochs: Annotated[int, Field(ge=1, le=100_000)] = _of_mode("epochs")
-    """At most; by default 100, and 30 for full."""
+    """The most epochs; by default 100, and 30 for full."""
     batch_size: Annotated[int, Field(ge=2, le=65_536)] = 64
-    """Images of a step. A last batch of one image joins the one before it."""
+    """Images per step. A last batch of one image is joined to the one before it."""
     head_learning_rate: LearningRate = _of_mode("head_learning_rate")
-    """AdamW's at its peak; by default 0.01, and 0.001 for full. The head sees standardised features."""
+    """AdamW's peak learning rate; by default 0.01, and 0.001 for full. The head sees standardised features."""
     backbone_learning_rate: LearningRate = BACKBONE_LEARNING_RATE
-    """full: that of the backbone."""
+    """full: the backbone's peak learning rate."""
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.01
-    """AdamW's, of weights; norms and biases have none."""
+    """AdamW's, for weights; norms and biases have none."""
     augment: Augment = _of_mode("augment")
-    """What an image looks like in training: none, as it is tested; crops, random crops and flips; views, one view as in
+    """How images are augmented in training: none, as in testing; crops, random crops and flips; views, one view as in
     the pre-training of the run. By default none, and crops for full."""
     validation_share: ProperFraction = VALIDATION_SHARE
-    """Of each class, held out to choose the epoch, to calibrate and to measure; 0 holds nothing out."""
+    """Share of each class held out to choose the epoch, to calibrate and to measure; 0 holds nothing out."""
     early_stop_epochs: Annotated[int, Field(ge=0, le=100_000)] = 10
-    """Training stops after so many epochs without a better balanced accuracy on validation images and without a log
-    loss there that is smaller than the least so far by more than 1 %; not before the warm-up is over. 0: never."""
+    """Training stops after this many epochs in which neither the balanced accuracy on validation images improved nor
+    the log loss there fell more than 1 % below its minimum; not before the warm-up is over. 0: never."""
     seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 1
-    """Of the validation images, the order and the views."""
+    """Determines the validation images, the order and the views."""
     precision: Precision = "auto"
     """fp32, bf16, fp64 or auto, as in pre-training."""
     image_size: Annotated[int, Field(ge=4, le=8192)] | None = None
-    """Side in pixels of what the network sees; None: as it was trained."""
+    """Side of the network's input in pixels; None: as it was trained."""
     device: Annotated[str, Field(json_schema_extra=INCIDENTAL)] = "auto"
     """cpu, cuda, cuda:N, mps or auto."""
 
     @property
     def fixes_features(self) -> bool:
-        """Whether neither the backbone nor what it sees changes: features are then computed once."""
+        """Whether neither the backbone nor its input changes: features are then computed once."""
         return self.mode == "linear" and self.augment == "none"
 
     @model_validator(mode="after")

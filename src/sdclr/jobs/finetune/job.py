@@ -1,8 +1,8 @@
 """A trained backbone + labelled images -> MODEL/, a classifier that predicts and exports.
 
 finetune.json            settings, start, data            classifier.safetensors   head, classes, temperature
-model.json               what it is worth on validation   backbone.safetensors     as every backbone file
-validation.csv           each validation image            metrics.jsonl            one line an epoch
+model.json               results on validation images     backbone.safetensors     like every backbone file
+validation.csv           each validation image            metrics.jsonl            one line per epoch
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ SETTINGS_FILE, RESULT_FILE, VALIDATION_FILE = FINETUNE_FILE, "model.json", "vali
 
 @dataclass(frozen=True)
 class Finetuned:
-    """A classifier in its folder, which can be given wherever a model is asked for."""
+    """A classifier in its folder, accepted wherever a model is expected."""
 
     folder: Path
     result: dict[str, Any]
@@ -75,7 +75,7 @@ class Finetuned:
         return str(self.folder)
 
     def summary(self) -> str:
-        """A few lines for a reader."""
+        """The main results, in a few lines."""
         return summary(self.result)
 
 
@@ -91,15 +91,15 @@ def finetune(
     progress: AnyProgress | None = None,
     **settings: Any,
 ) -> Finetuned:
-    """Train a classifier on the labelled images ``data``, in the new folder ``out``; an interrupted call goes on there.
+    """Train a classifier on the labelled images ``data``, in the new folder ``out``; an interrupted call resumes there.
 
     ``source``: a run folder, a backbone.safetensors, an earlier model, or timm:NAME or torchvision:NAME (with the
-    ImageNet weights of the library, or those of the file ``weights``, which must fit as
-    ``weights_match`` says: exact, partial or order, as in pre-training). ``config``, or ``settings`` by name: see
-    FinetuneConfig. ``network``: your own module, for a run with a custom one. A share of each class is held out, by
-    which the epoch is chosen, confidences are calibrated and the result is measured. Several processes (torchrun) share
-    the images out: of fixed features the first one then learns, else all take each step together, and every one returns
-    the model. Raises an SdclrError that says what to change; Preempted after a signal, with everything saved.
+    library's ImageNet weights, or those of the file ``weights``, matched according to ``weights_match``: exact,
+    partial or order, as in pre-training). ``config``, or ``settings`` by name: see
+    FinetuneConfig. ``network``: your own module, for a run with a custom one. A share of each class is held out to
+    choose the epoch, calibrate the confidences and measure the result. Several processes (torchrun) divide the images:
+    with fixed features only the first one then trains the head, otherwise all take each step together; every process
+    returns the model. Raises an SdclrError that says what to change; Preempted after a signal, with everything saved.
 
     >>> import sdclr
     >>> config = sdclr.recipe("digits_sdclr").with_values({"epochs": 1, "views.size": 8, "backbone.width": 4})
@@ -118,14 +118,14 @@ def finetune(
         world.explaining(),
     ):
         if not world.is_first:
-            with silenced_warnings():  # the first process has said the same
+            with silenced_warnings():  # the first process gives the same warnings
                 start = open_start(source, config, weights, weights_match, network)
                 _follow(start, data, config, folder, world, stop)
         else:
             _require_ours(folder, data)
             device = world.device(resolve_device(config.device))  # before any work
             start = open_start(source, config, weights, weights_match, network)
-            world.messages.publish(MAY_WRITE, {})  # what is downloaded is there
+            world.messages.publish(MAY_WRITE, {})  # downloads are complete
             labelled = labelled_images(data, config, folder, show)
             _require_images(labelled, config, world)
             with Run(folder) as run:
@@ -158,7 +158,7 @@ def _finished(run: Run) -> Finetuned:
 
 
 def _require_images(labelled: Labelled, config: FinetuneConfig, world: World) -> None:
-    """ConfigError where processes are to share steps of fewer images than there are processes."""
+    """Raise ConfigError if processes would share steps of fewer images than there are processes."""
     if world.several and not config.fixes_features:
         world.require_images(min(batch_sizes(len(labelled.labels[0]), config.batch_size)))
 
@@ -182,7 +182,7 @@ def _follow(
     world: World,
     stop: StopRequest,
 ) -> None:
-    """In every process but the first: compute features, and share the steps where images go through the backbone."""
+    """In every process but the first: compute features, and share the steps if images go through the backbone."""
     device = world.device(resolve_device(config.device))
     labelled, run = labelled_images(data, config, folder, NoProgress()), Run(folder)
     ready = world.messages.wait_for(_READY)
@@ -211,7 +211,7 @@ MEMORY_ADVICE = "Lower --batch-size or --image-size, or use --mode linear."
 
 
 def _require_ours(folder: Path, data: DataConfig) -> None:
-    """ConfigError or RunFolderError for a folder that holds something else, before any work."""
+    """Raise ConfigError or RunFolderError for a folder with other content, before any work."""
     require_elsewhere(Run(folder), data.path, data.root)
     with storage_errors(folder):
         if os.path.lexists(folder) and not folder.is_dir():
@@ -232,7 +232,7 @@ def _require_ours(folder: Path, data: DataConfig) -> None:
 def _agree(
     run: Run, start: Start, labelled: Labelled, data: DataConfig, config: FinetuneConfig
 ) -> None:
-    """Write down what is asked for, or compare it with what was asked for before."""
+    """Record the request, or compare it with the recorded one."""
     train, validation = labelled.labels
     facts = {
         "format": FORMAT,
@@ -260,7 +260,7 @@ def _agree(
     elif _at(saved["data"], "fingerprint") != labelled.fingerprint:
         differences.append("the labelled images, their content or their labels")
     if differences and not run.checkpoints and not is_classifier(run.folder):
-        run.write_json(SETTINGS_FILE, facts)  # nothing was trained yet: the first try was a mistake
+        run.write_json(SETTINGS_FILE, facts)  # nothing was trained yet
     elif differences:
         raise ConfigError(
             f"{shown(run.folder)} was begun with other settings, labels or weights (begun with -> now):\n  "
@@ -303,7 +303,7 @@ def _restore(
 def _finish(
     training: Training, state: State, start: Start, labelled: Labelled, run: Run
 ) -> dict[str, Any]:
-    """Measure the model that is written, with the weights of the best epoch; its own file comes last."""
+    """Measure and write the model with the weights of the best epoch; its own file is written last."""
     load_weights_of(training, state.best, "the best epoch")
     classifier = Classifier(training.backbone, training.plain_head(), labelled.class_names).eval()
     classifier.requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Which images are learned from and which are held out; an error or a warning for each class that cannot be used so."""
+"""Divide images into training and validation images; an error or a warning for each class that does not allow it."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ class Labelled:
 
     train: Images
     validation: Images
-    """May be empty, or lack classes."""
+    """May be empty or lack classes."""
     class_names: list[str]
     convention: GroupConvention
-    """By which classes are many, medium or few."""
+    """The rule by which classes are many, medium or few."""
     fingerprint: str
     """Equal for equal images, labels and parts."""
 
     @property
     def labels(self) -> tuple[Positions, Positions]:
-        """Of both parts, int64 each."""
+        """Labels of both parts, int64 each."""
         train, validation = self.train.labels, self.validation.labels
         assert train is not None
         assert validation is not None
@@ -50,8 +50,8 @@ def labelled_images(
 ) -> Labelled:
     """The labelled images of ``data``; those that its folders or its split hold out are the validation images.
 
-    Else a share of each class is drawn (groups of ``data.group_by`` stay together). Raises DataError for images
-    without labels, of one class, and for a class of which no image can be used.
+    Otherwise a share of each class is drawn (groups of ``data.group_by`` stay together). Raises DataError if images
+    have no labels, if there is only one class, and for a class without a usable image.
     """
     if data.test_path is not None:
         raise ConfigError(
@@ -114,7 +114,7 @@ def labelled_images(
 
 
 def _test_command(data: DataConfig, model: Path) -> str:
-    """What a person types to test the model on the test images of its own data."""
+    """The command that tests the model on the test images of its own data."""
     if data.path is None or data.name not in ("images", "arrays"):
         return "sdclr.predict(MODEL, DATA, OUT, part='test') in Python"
     words: list[object] = ["sdclr", "predict", model, data.path]
@@ -159,13 +159,13 @@ def _warn_of_no_validation() -> None:
 
 
 _HeldOut = Literal["as given", "drawn", "whole groups"]
-"""By the images' folders or settings; a share of each class; a share of each class in whole groups."""
+"""By the images' folders or the settings; a share of each class; a share of each class in whole groups."""
 
 
 def _warn_of_classes_without_validation(
     held_out: Positions, labels: Positions, names: Sequence[str], how: _HeldOut
 ) -> None:
-    """Of the classes that are trained on and never tested."""
+    """Warn of classes that are trained on and never tested."""
     counts = np.bincount(labels, minlength=len(names))
     missing = np.flatnonzero(np.bincount(held_out, minlength=len(names)) == 0)
     if not len(missing):

@@ -1,4 +1,4 @@
-"""The epochs of a fine-tuning: train, look at the validation images, keep the best, save, stop."""
+"""The epochs of a fine-tuning: train, validate, keep the best, save, stop."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from sdclr.run import Run
 from sdclr.safe_text import command, shown
 
 SMALLER_LOSS = 0.99
-"""A validation loss below this share of the least one so far renews the patience of the early stop."""
+"""A validation loss below this share of the smallest so far resets the patience of early stopping."""
 
 
 class Validated(NamedTuple):
-    """One look at the validation images."""
+    """One measurement on the validation images."""
 
     loss: float
     accuracy: float
@@ -50,9 +50,9 @@ def train(
     validation_logits: Callable[[], Tensor] | None,
     validation_labels: Positions,
 ) -> None:
-    """From the step of ``state`` to the last epoch, or to the one after which nothing has become better.
+    """Train from the step of ``state`` to the last epoch, or until early stopping.
 
-    Raises Preempted where somebody asked for it, with everything saved.
+    Raises Preempted after a stop request, with everything saved.
     """
     config, per_epoch = training.config, training.steps_per_epoch
     state.stop = stop
@@ -86,12 +86,12 @@ def train(
         if state.is_to_stop(training.sharing, now=True) and epoch + 1 < config.epochs:
             raise _stopped(training, state, run, stop)
         if not training.is_shared:
-            training.world.messages.raise_failure()  # of those that wait, or were stopped
+            training.world.messages.raise_failure()  # of processes that wait, or were stopped
     show.finish(task, f"epoch {state.best_epoch} kept")
 
 
 def is_to_stop_early(training: Training, state: State) -> bool:
-    """Whether the warm-up is over, and so many epochs have passed without a better one or a clearly smaller loss."""
+    """Whether the warm-up is over and too many epochs have passed without a better one or a clearly smaller loss."""
     longest = training.config.early_stop_epochs
     if longest == 0 or state.best_score is None:
         return False
@@ -102,7 +102,7 @@ def is_to_stop_early(training: Training, state: State) -> bool:
 
 
 def measured(logits: Tensor, labels: Positions) -> Validated:
-    """Of logits [N, C] on the CPU."""
+    """Loss and accuracies of logits [N, C] on the CPU."""
     truth = torch.from_numpy(labels)
     right = (logits.argmax(dim=1) == truth).numpy()
     totals = np.bincount(labels)
@@ -114,14 +114,14 @@ def measured(logits: Tensor, labels: Positions) -> Validated:
 def _keep_the_best(
     training: Training, state: State, epoch: int, validated: Validated | None
 ) -> None:
-    """By balanced accuracy, of equal ones the smaller loss; without validation images the last."""
+    """Keep the best epoch by balanced accuracy, then by smaller loss; without validation images the last."""
     score = None if validated is None else (validated.balanced_accuracy, -validated.loss)
     if score is None or state.best_score is None or score > state.best_score:
         state.best = {name: one.detach().clone() for name, one in weights_of(training).items()}
         state.best_epoch, state.best_score = epoch, score
     if validated is None:
         return
-    # of few validation images the accuracy moves in jumps, and a lucky epoch is not passed for long
+    # with few validation images the accuracy moves in jumps, and a lucky epoch is not surpassed for long
     if state.least_loss is None or validated.loss < SMALLER_LOSS * state.least_loss:
         state.least_loss, state.least_loss_epoch = validated.loss, epoch
 
@@ -147,7 +147,7 @@ def _record(
 
 
 def _save(training: Training, state: State, run: Run) -> None:
-    if training.world.is_first:  # it writes for all
+    if training.world.is_first:  # it writes for all processes
         run.checkpoints.save(to_checkpoint(training, state, run.metrics_file.size()))
 
 

@@ -1,4 +1,4 @@
-"""model.json and validation.csv: what a classifier is worth on images that it was not trained on."""
+"""model.json and validation.csv: a classifier's results on images that it was not trained on."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NOT_CALIBRATED = "not calibrated"
 
 
 def temperature_of(logits: Tensor | None, labels: Positions) -> tuple[float | None, dict[str, Any]]:
-    """The temperature that validation logits [N, C] ask for, and what model.json says of it; None for none."""
+    """The temperature fitted to validation logits [N, C], or None, and what model.json records about it."""
     if logits is None:
         return None, {"temperature": None, "note": f"{NOT_CALIBRATED}: no validation images"}
     truth = torch.from_numpy(labels)
@@ -44,7 +44,7 @@ def temperature_of(logits: Tensor | None, labels: Positions) -> tuple[float | No
 
 
 def validation_result(logits: Tensor | None, labelled: Labelled) -> dict[str, Any] | None:
-    """Accuracies of logits [N, C]; None without validation images. Classes without any have null."""
+    """Accuracies of logits [N, C]; None without validation images. A class without any has accuracy None."""
     if logits is None:
         return None
     train, validation = labelled.labels
@@ -102,7 +102,7 @@ def validation_table(
 
 
 def summary(content: dict[str, Any]) -> str:
-    """What a reader should know at the end, in a few lines."""
+    """The main results, in a few lines."""
     found, calibration = content["validation"], content["calibration"]
     if found is None:
         return f"no validation images: how good this model is, is not known; {NOT_CALIBRATED}."
@@ -129,7 +129,7 @@ def summary(content: dict[str, Any]) -> str:
 
 
 def _counted_classes(names: Sequence[str], measured: Collection[str]) -> str:
-    """ "2 classes", or of how many where some have no validation image."""
+    """ "2 classes", or "2 of 3 classes" if some have no validation image."""
     num = sum(name in measured for name in names)
     if num == len(names):
         return "1 class" if num == 1 else f"{num} classes"

@@ -1,9 +1,9 @@
-"""What a fine-tuning consists of, one step of it, and how it becomes a checkpoint and back.
+"""The parts of a fine-tuning, one step of it, and its conversion to and from a checkpoint.
 
-B images of a batch or of this process's share of it, C classes, F feature dim.
+B images of a batch or of this process's shard of it, C classes, F feature dim.
 
-The head sees features that were standardised by the mean and spread which the
-backbone gives at the start, so that one learning rate suits every network; the written head takes plain features.
+The head sees features standardised by the mean and standard deviation of the starting backbone's features,
+so that one learning rate suits every network; the saved head takes plain features.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ class Training:
     mean: Tensor
     """[F], of the features at the start."""
     std: Tensor
-    """[F], at least 1e-6 of the largest."""
+    """[F]; 1 for a feature whose standard deviation is at most 1e-6 of the largest."""
     optimizer: torch.optim.Optimizer
     images: Images
     labels: Tensor
     """int64 [N], on the device."""
     balanced: Balanced
     spec: ViewSpec | None
-    """None: images as they are tested."""
+    """None: images are not augmented."""
     features: Tensor | None
-    """[N, F] on the device, where neither backbone nor images change."""
+    """[N, F] on the device, if neither backbone nor images change."""
     device: torch.device
     precision: Any
     world: World = ALONE
@@ -65,17 +65,17 @@ class Training:
 
     @property
     def is_shared(self) -> bool:
-        """Whether several processes take each step together; of fixed features the first one alone learns."""
+        """Whether several processes take each step together; with fixed features only the first one learns."""
         return self.world.several and not self.config.fixes_features
 
     @property
     def sharing(self) -> World | None:
-        """The processes that take each step together; None for one that learns alone."""
+        """The processes that take each step together; None if one learns alone."""
         return self.world if self.is_shared else None
 
     @property
     def steps_per_epoch(self) -> int:
-        """The short last batch included, unless it is one image."""
+        """Includes the short last batch, unless it is one image."""
         return len(batch_sizes(len(self.labels), self.config.batch_size))
 
     @property
@@ -93,7 +93,7 @@ class Training:
         return sizes[(step - 1) % len(sizes)]
 
     def batches(self, epoch: int, first: int) -> Iterator[Tensor]:
-        """Draws of an epoch from step ``first`` on, int64 [B] each: this process's share of each batch."""
+        """Draws of an epoch from step ``first`` on, int64 [B] each: this process's shard of each batch."""
         draws = epoch_draws(
             len(self.labels),
             len(self.labels),
@@ -106,7 +106,7 @@ class Training:
             yield self.world.shard(batch) if self.is_shared else batch
 
     def inputs(self, epoch: int, first: int) -> Generator[tuple[Tensor, Tensor], None, None]:
-        """Of every step: images [B, 3, S, S] in [0, 1] or features [B, F], and labels [B]."""
+        """For every step: images [B, 3, S, S] in [0, 1] or features [B, F], and labels [B]."""
         batches = self.batches(epoch, first)
         num = len(self.labels)
         if self.features is not None:
@@ -121,7 +121,7 @@ class Training:
             yield from self._stills([draws % num for draws in batches])
 
     def _stills(self, batches: list[Tensor]) -> Generator[tuple[Tensor, Tensor], None, None]:
-        """Images as they are tested, read ahead in the order of the epoch and put together to batches."""
+        """Images without augmentation, read ahead in the order of the epoch and assembled into batches."""
         assert self.backbone.image_size is not None
         order = torch.cat(batches)
         waiting: list[Tensor] = []
@@ -137,10 +137,10 @@ class Training:
                 yield batch.to(self.device).float() / 255, labels
 
     def to_train(self) -> None:
-        """Dropout draws in mode full; batch norms keep their statistics, only their weights are trained.
+        """Switch to training: dropout is active in mode full; batch norms keep their statistics, only weights train.
 
-        With those of a batch the features of training would not be those of a test: a linear head that was fitted on
-        the latter loses more in the first steps than few labels can give back.
+        With batch statistics, features would differ between training and testing: a linear head fitted on the latter
+        loses more in the first steps than few labels can recover.
         """
         self.head.train()
         self.backbone.train(self.is_full)
@@ -149,11 +149,11 @@ class Training:
                 module.eval()
 
     def standardised(self, features: Tensor) -> Tensor:
-        """What the head sees of features [B, F]."""
+        """The head's input for features [B, F]."""
         return (features - self.mean) / self.std
 
     def plain_head(self) -> nn.Linear:
-        """The same head for features as the backbone gives them."""
+        """The same head for unstandardised features."""
         mean, std = in_float64(self.mean), in_float64(self.std)
         weight = in_float64(self.head.weight.detach()) / std
         bias = in_float64(self.head.bias.detach()) - weight @ mean
@@ -167,7 +167,7 @@ class Training:
 
 
 def batch_sizes(num_images: int, batch_size: int) -> list[int]:
-    """Images of each step: a last batch of one, which batch norm cannot train on, joins the one before it."""
+    """Images of each step: a last batch of one, on which batch norm cannot train, is joined to the one before it."""
     sizes = [batch_size] * (num_images // batch_size)
     rest = num_images % batch_size
     if rest == 1 and sizes:
@@ -179,7 +179,7 @@ def batch_sizes(num_images: int, batch_size: int) -> list[int]:
 
 @dataclass
 class State(StepState):
-    """Where a fine-tuning is."""
+    """The progress of a fine-tuning."""
 
     best: dict[str, Tensor] = field(default_factory=dict)
     """The weights of the best epoch."""
@@ -188,13 +188,13 @@ class State(StepState):
     best_score: tuple[float, float] | None = None
     """Balanced accuracy and minus the log loss on validation images; None without any."""
     least_loss: float | None = None
-    """The validation log loss that renewed the patience of the early stop last; None before the first."""
+    """The validation log loss that last reset the patience of early stopping; None before the first."""
     least_loss_epoch: int = 0
-    """The epoch that had it, from 1."""
+    """Its epoch, from 1."""
 
 
 def agree(training: Training) -> None:
-    """Of processes that share steps: all begin where the first one does."""
+    """Broadcast the first process's standardisation and head to all processes that share steps."""
     if not training.is_shared:
         return
     training.world.connect(training.device)
@@ -205,7 +205,7 @@ def agree(training: Training) -> None:
 
 
 def train_step(training: Training, state: State, inputs: Tensor, labels: Tensor) -> None:
-    """Forward, backward, update. Processes that share steps add up gradients, losses, and whether one is to stop."""
+    """Forward, backward, update. Processes that share steps sum gradients, losses and stop requests."""
     config, optimizer = training.config, training.optimizer
     state.step += 1
     rate = learning_rate(
@@ -218,7 +218,7 @@ def train_step(training: Training, state: State, inputs: Tensor, labels: Tensor)
     for group in optimizer.param_groups:
         group["lr"] = rate * group["peak"]
     optimizer.zero_grad(set_to_none=True)
-    # for backbones with dropout: every process drops other units, the first those of one process
+    # for backbones with dropout: each process drops different units, the first those of a single-process run
     rank = training.world.rank
     seed = derive(config.seed, Stream.STEP, state.step, *((rank,) if rank else ()))
     with default_generators(seed, training.device):
@@ -244,7 +244,7 @@ def train_step(training: Training, state: State, inputs: Tensor, labels: Tensor)
 
 
 def weights_of(training: Training) -> dict[str, Tensor]:
-    """What is trained: the head, and in mode full the backbone with its running statistics."""
+    """The trained weights: the head, and in mode full the backbone with its running statistics."""
     tensors = {f"head.{name}": one for name, one in training.head.state_dict().items()}
     if training.is_full:
         network = training.backbone.net.state_dict()
@@ -253,7 +253,7 @@ def weights_of(training: Training) -> dict[str, Tensor]:
 
 
 def load_weights_of(training: Training, tensors: dict[str, Tensor], where: str) -> None:
-    """Put back what :func:`weights_of` gave."""
+    """Load what :func:`weights_of` returned."""
     parts: dict[str, dict[str, Tensor]] = {"head": {}, "backbone": {}}
     for name, tensor in tensors.items():
         part, _, rest = name.partition(".")
@@ -264,7 +264,7 @@ def load_weights_of(training: Training, tensors: dict[str, Tensor], where: str) 
 
 
 def to_checkpoint(training: Training, state: State, metrics_size: int) -> Checkpoint:
-    """``metrics_size``: bytes of metrics.jsonl that belong to it."""
+    """``metrics_size``: bytes of metrics.jsonl that belong to the checkpoint."""
     moments = state_of(training.optimizer)
     tensors = {f"now.{name}": one for name, one in weights_of(training).items()}
     tensors |= {f"best.{name}": one for name, one in state.best.items()}
@@ -284,7 +284,7 @@ def to_checkpoint(training: Training, state: State, metrics_size: int) -> Checkp
 
 
 def restore(training: Training, state: State, checkpoint: Checkpoint, where: str) -> None:
-    """Load a checkpoint; CheckpointError for one that is not of such a fine-tuning."""
+    """Load a checkpoint; raises CheckpointError if it is not from such a fine-tuning."""
     needed = {"best_epoch", "best_score", "optimizer", "metrics_size"}
     if missing := needed - checkpoint.facts.keys():
         raise CheckpointError(
@@ -312,7 +312,7 @@ def restore(training: Training, state: State, checkpoint: Checkpoint, where: str
     state.best_epoch = checkpoint.facts["best_epoch"]
     score = checkpoint.facts["best_score"]
     state.best_score = None if score is None else (float(score[0]), float(score[1]))
-    # checkpoints of earlier versions have the loss of the best epoch alone
+    # checkpoints of earlier versions only have the loss of the best epoch
     least = checkpoint.facts.get("least_loss", None if score is None else -score[1])
     state.least_loss = None if least is None else float(least)
     state.least_loss_epoch = checkpoint.facts.get("least_loss_epoch", state.best_epoch)

@@ -1,6 +1,6 @@
-"""Which images are mined: those that are listed now, with those of an earlier call.
+"""Which images are mined: those listed now, and those of an earlier call.
 
-N images. An image is known where its name, its content and when it was written are; only the others are looked at.
+N images. An image is known if its name, content and modification time are; only the others are processed.
 """
 
 from __future__ import annotations
@@ -27,38 +27,38 @@ from sdclr.storage.row_parts import RowParts
 
 BLOCK = 4096
 _ADDRESS = re.compile(r"(?:^|/)[A-Za-z][A-Za-z0-9+.-]+:/")
-"""In the path of an image on another machine, which is an address made into a path."""
+"""Matches the path of an image on another machine, which is a URL turned into a path."""
 _BOX = re.compile(r"#[-0-9.,]+$")
-"""What follows the file in the name of a box, FILE#x,y,width,height."""
+"""The suffix in the name of a box, FILE#x,y,width,height."""
 
 
 @dataclass(frozen=True, eq=False)
 class Listed:
-    """Images before they are looked at."""
+    """Images before they are processed."""
 
     images: Images
     root: str
     """Absolute; empty for images in memory."""
     contents: Sequence[Content]
-    """[N], their names and what their files hold."""
+    """[N], the names and content of their files."""
     reading: dict[str, Any]
-    """How files become pixels, where that can differ."""
+    """The settings by which files become pixels, where these can differ."""
 
 
 @dataclass(frozen=True, eq=False)
 class Joined:
-    """N images of now and of an earlier call."""
+    """N images of this and of an earlier call."""
 
     root: str
     contents: list[Content]
     """[N], with names below ``root``."""
     stored_row: Rows
-    """[N], the row of an earlier call; -1 for images that it does not have."""
+    """[N], the row in the earlier call; -1 for images that it does not have."""
     listed_row: Rows
     """[N], the row among the listed images; -1 for those that only the earlier call had."""
     own: tuple[tuple[Stored, Rows], ...]
-    """What calls with the same folder have seen, and the row [N] there of each image that none before has; else -1:
-    of images that are new against another collection and were looked at before."""
+    """Results of earlier calls with the same folder, each with the row [N] there of every image that no source before
+    it has, -1 otherwise: for images that are new compared to another collection but were already processed."""
     remarks: tuple[str, ...] = ()
 
     @property
@@ -68,7 +68,7 @@ class Joined:
 
     @property
     def unseen(self) -> Rows:
-        """Rows among the listed images that are to be looked at, in order of the collection."""
+        """Rows of the listed images to process, in the order of the collection."""
         return self.listed_row[self.is_unseen]
 
     @property
@@ -81,7 +81,7 @@ class Joined:
 
 
 def listed(images: Images) -> Listed:
-    """What is there, by name and content; reads a few KB of each file."""
+    """List images by name and content; reads a few KB of each file."""
     if images.files is None:
         pixels = images.looked_at(1, lambda picture: _digest(picture.pixels(0, 0, *picture.size)))
         digests = [digest for _, part in pixels for digest in part]
@@ -102,11 +102,10 @@ def join(
 ) -> Joined:
     """The listed images, and with ``keep_others`` those that only the earlier call had.
 
-    ``own``: what calls with the same folder have seen, where that is not the earlier call.
+    ``own``: results of calls with the same folder, if that is not the earlier call.
 
-    Of the earlier images below the root of the listed ones those whose files no longer exist are left out.
-    With others the images are in the order of their names below the common folder, as they would be
-    if all of them were listed at once.
+    Earlier images below the root of the listed ones are left out if their files no longer exist. If any others
+    remain, all images are ordered by their names below the common folder, as if they had been listed together.
     """
     old = [] if stored is None else stored.contents
     old_root = now.root if stored is None else stored.record.root
@@ -149,7 +148,7 @@ def join(
 def _rows_of(
     own: Stored, root: str, contents: Sequence[Content], unseen: npt.NDArray[np.bool_]
 ) -> Rows:
-    """The row of each image [N] that is unseen so far, where this call has the same file with the same content."""
+    """The row of each unseen image [N] in this call, if it has the same file with the same content; -1 otherwise."""
     rows = np.full(len(contents), -1, dtype=np.int64)
     row_of = {
         (_below(root, own.record.root, one.path), *written(one)): row
@@ -163,13 +162,13 @@ def _rows_of(
 
 
 def written(one: Content) -> tuple[str, int]:
-    """What tells a file from itself after a change: its digest does not see every byte."""
+    """What identifies a version of a file: the digest alone does not cover every byte."""
     return one.digest, one.mtime_ns
 
 
 def _common(a: str, b: str) -> str:
     try:
-        if a and b:  # names of images in memory say nothing of which images they are
+        if a and b:  # names of images in memory do not identify them
             return a if a == b else os.path.commonpath([a, b])
     except ValueError:  # on two drives of Windows
         pass
@@ -179,16 +178,16 @@ def _common(a: str, b: str) -> str:
 
 
 def _below(root: str, own_root: str, name: str) -> str:
-    """A name below ``own_root`` as one below ``root``."""
+    """Convert a name relative to ``own_root`` to one relative to ``root``."""
     if root == own_root:
         return name
     return "/".join([*Path(os.path.relpath(own_root, root)).parts, name])
 
 
 def _is_gone(root: str, name: str, listed_root: str) -> bool:
-    """Whether an image that is not listed lies below ``listed_root`` and no longer exists.
+    """Whether an image that is not listed is below ``listed_root`` and no longer exists.
 
-    Of an image in an archive, or at an address, only what holds it can be missed.
+    An image in an archive counts as missing only if the archive is; one at an address never does.
     """
     path = os.path.join(root, name)
     if not path.startswith(os.path.join(listed_root, "")) or _ADDRESS.search(path):
@@ -201,7 +200,7 @@ def _exists(path: str) -> bool:
         os.stat(path)
     except FileNotFoundError:
         return False
-    except OSError:  # the path leads through a file, an archive; or it is not ours to see
+    except OSError:  # the path leads through a file (an archive), or access is denied
         return True
     return True
 
@@ -209,7 +208,7 @@ def _exists(path: str) -> bool:
 def require_same_kind(
     stored: Stored, encoder: str, encoder_name: str, reading: dict[str, Any]
 ) -> None:
-    """ConfigError unless features of now and of the earlier call may be mixed."""
+    """Raise ConfigError unless features of this and of the earlier call may be mixed."""
     theirs = stored.record
     if theirs.encoder != encoder:
         raise ConfigError(
@@ -232,9 +231,9 @@ def keep(
     known: Sequence[tuple[Stored | None, Rows]],
     parts: RowParts,
 ) -> Stored:
-    """Put the rows of ``known`` calls and those of ``parts`` together in ``folder``, block by block.
+    """Combine the rows of ``known`` calls and those of ``parts`` in ``folder``, block by block.
 
-    ``known``: what each call has seen, and its row [N] of every image or -1.
+    ``known``: the results of each call, and the row [N] there of every image or -1.
     """
     unseen = np.flatnonzero(joined.is_unseen)
     widths = [part["features"].shape[1] for part in parts.parts()]

@@ -1,4 +1,4 @@
-"""--copy-to: the chosen pictures in a folder of their own, under safe and distinct names."""
+"""--copy-to: copy the chosen pictures to a folder of their own, under safe and distinct names."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ LONGEST_STEM = 80
 
 
 def require_empty(folder: Path, out: Path | None = None) -> None:
-    """Nothing is ever written over: ConfigError unless ``folder`` is missing or empty.
+    """Raise ConfigError unless ``folder`` is missing or empty: nothing is ever overwritten.
 
-    It may be a new folder in ``out``, which may be missing too; it may not be ``out`` or hold it.
+    It may be a new folder in ``out``, which may be missing too; it may not be ``out`` or contain it.
     """
-    # not Path.resolve: of links in a circle it raises what no handler expects
+    # not Path.resolve: for circular links it raises an unexpected error
     place, home = (Path(os.path.realpath(path)) for path in (folder, out or folder))
     if out is not None and place in (home, *home.parents):
         raise ConfigError(
@@ -49,9 +49,9 @@ def require_empty(folder: Path, out: Path | None = None) -> None:
 def copy_chosen(
     mined: MinedImages, images: Images, listed_row: Rows, folder: Path, top: int, show: AnyProgress
 ) -> int:
-    """Copy the first ``top`` images of the sheet; returns how many were copied.
+    """Copy the first ``top`` images of the sheet; return how many were copied.
 
-    A file is copied as it is; a box of a picture, and an image in memory, becomes a PNG. Names
+    A file is copied unchanged; a box of a picture, or an image in memory, becomes a PNG. Names
     begin with the place on the sheet: 0001_NAME.
     """
     require_empty(folder)
@@ -77,7 +77,7 @@ def copy_chosen(
 
 
 def safe_name(name: str, *, keep_suffix: bool) -> str:
-    """The last part of a name, with _ for what a shell, a spreadsheet or another system may not like.
+    """The last part of a name, with _ for characters that may be unsafe in a shell, spreadsheet or other system.
 
     >>> safe_name("a/=b c.jpg", keep_suffix=True), safe_name("x.png#1,2,3,4", keep_suffix=False)
     ('_b_c.jpg', 'x_png_1_2_3_4')

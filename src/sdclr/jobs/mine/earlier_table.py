@@ -1,6 +1,6 @@
-"""What scores.csv of an earlier call says of images that are not listed now: cells of the user's own columns.
+"""Cells of the user's own columns in scores.csv of an earlier call, for images that are not listed now.
 
-N images of now and of an earlier call.
+N images of this and of an earlier call.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from sdclr.presentation.mining.columns import CLASS, OWN_COLUMNS, WANTED
 from sdclr.safe_text import shown, table_text
 
 Cells = Mapping[int, str]
-"""Row of N -> text, of images that are not listed now."""
+"""Row of N -> text, for images that are not listed now."""
 
 
 @dataclass(frozen=True)
 class EarlierTable:
-    """The scores.csv of ``earlier``, read once and only where something is asked of it."""
+    """The scores.csv of ``earlier``, read once and only if needed."""
 
     joined: Joined
     earlier: Stored | None
 
     def group_cells(self, by: str) -> Cells:
-        """Those of a column that groups images. ConfigError where the table has none."""
+        """The cells of a column that groups images. Raises ConfigError if the table has no such column."""
         if not self._rows:
             return {}
         written = self._written_name(by)
@@ -44,7 +44,7 @@ class EarlierTable:
         return self._cells(written)
 
     def known_cells(self) -> tuple[Cells, dict[str, Cells]]:
-        """Classes, and every column of the user's by its own name. A warning where the table cannot be read."""
+        """Classes, and every column of the user's by its own name. Warns if the table cannot be read."""
         if not self._rows:
             return {}, {}
         try:
@@ -82,17 +82,17 @@ class EarlierTable:
         return self._cells(name) if is_there else {}
 
     def _written_name(self, by: str) -> str | None:
-        """What the table calls a column of the user's; None where it has none."""
+        """The table's name for a column of the user's; None if it has no such column."""
         assert self.earlier is not None
         names = self.earlier.record.table_columns
         if names is not None:
             return table_text(names[by]).strip() if by in names else None
-        if f"{by}_" in self._table.columns:  # of an earlier version: a name that was taken got a _
+        if f"{by}_" in self._table.columns:  # earlier versions appended _ to a name that was taken
             return f"{by}_"
         return None if by in OWN_COLUMNS else by
 
     def _own_names(self) -> dict[str, str]:
-        """Every column of the user's but the marks, and what the table calls it."""
+        """Every column of the user's but the marks -> its name in the table."""
         assert self.earlier is not None
         known = self.earlier.record.table_columns
         if known is None or "path" not in self._table.columns:

@@ -1,4 +1,4 @@
-"""What can be said of a ranking's quality from the collection alone: numbers, and no verdict."""
+"""Estimate a ranking's quality from the collection alone: numbers, and no verdict."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from sdclr.safe_text import counted, shown
 def estimated(
     features: Tensor, scores: Mapping[str, Tensor]
 ) -> tuple[dict[str, float], RankingQuality]:
-    """The measures by name, and the sentence for people.
+    """The measures by name, and a readable sentence.
 
-    ``scores``: the one that ranks first. Orders, which are no degrees of rarity, are left out of
-    the agreement.
+    ``scores``: the ranking one comes first. Orders, which are not degrees of rarity, are left out
+    of the agreement.
     """
     orders = {name for name, row in SCORES.items() if row.is_order}
     degrees = {name: score for name, score in scores.items() if name not in orders}
@@ -49,7 +49,7 @@ def estimated(
 
 
 def judged_by_labels(score: Tensor, labels: Labels, class_names: Sequence[str]) -> RankingQuality:
-    """What the labels that are known say of the ranking: they judge it, and no score has seen them."""
+    """Judge the ranking by the known labels, which no score has seen."""
     found = judged(score.numpy(), labels)
     names = ", ".join(shown(class_names[c], 40) for c in found.few[:5])
     names += ", ..." * (len(found.few) > 5)
@@ -70,7 +70,7 @@ def judged_by_labels(score: Tensor, labels: Labels, class_names: Sequence[str]) 
 
 
 def not_rarity(name: str) -> RankingQuality:
-    """Of a ranking by likeness or feedback, which does not claim to find what is rare."""
+    """For a ranking by likeness or feedback, which does not claim to find what is rare."""
     return RankingQuality(
         better_than_chance=None,
         sentence=f"Ranked by {name}, not by rarity: how good that is shows in the first images.",

@@ -1,7 +1,7 @@
-"""The folder that mining writes: what was computed, kept for the next call, and what it says of itself.
+"""The folder that mining writes: its computed results, kept for the next call, and a record of the call.
 
-mine.json says whose the folder is and how far it came; features.npy, looks.npy and images.tsv.gz
-have one row an image, in the order of scores.csv.
+mine.json identifies the folder and records its progress; features.npy, looks.npy and images.tsv.gz
+have one row per image, in the order of scores.csv.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ FEATURES, LOOKS, IMAGES = "features.npy", "looks.npy", "images.tsv.gz"
 SCORES_FILE, PARQUET, PAGE = "scores.csv", "scores.parquet", "index.html"
 UNFINISHED = "features.partial"
 MARKS_OF_MISSING = "marks_of_missing.csv"
-"""Marks of images that are mined no more, until they are mined again."""
+"""Marks of images that are no longer mined, kept until they are mined again."""
 
 
 class MineRecord(Section):
@@ -50,25 +50,25 @@ class MineRecord(Section):
     sdclr_mine: Literal[1] = 1
     """Version of the folder."""
     state: Literal["computing", "features", "finished"]
-    """computing: images are looked at; features: what was seen of all of them is kept; finished."""
+    """computing: images are being processed; features: the results of all images are stored; finished."""
     encoder: str = ""
     """Encoder.digest: features of equal digests may be mixed."""
     encoder_name: str = ""
     reading: dict[str, Any] = Field(default_factory=dict)
-    """How files become pixels, where that can differ."""
+    """The settings by which files become pixels, where these can differ."""
     root: str = ""
     num_images: int = 0
     title: str = ""
     settings: dict[str, Any] = Field(default_factory=dict)
-    """What the ranking was asked for."""
+    """The request for the ranking."""
     copy_rules: list[tuple[float, int]] = Field(default_factory=list)
-    """By which near-duplicates were folded: (reach, bits), see rarity's near_duplicates."""
+    """The rules by which near-duplicates were folded: (reach, bits), see rarity's near_duplicates."""
     approximations: dict[str, dict[str, float]] = Field(default_factory=dict)
-    """How far each approximate search for neighbours was approximate, see rarity's cells."""
+    """How approximate each approximate search for neighbours was, see rarity's cells."""
     table_root: str | None = None
-    """Where the names in scores.csv lie; None where an earlier version wrote it."""
+    """The folder that names in scores.csv are relative to; None if an earlier version wrote it."""
     table_columns: dict[str, str] | None = None
-    """What scores.csv calls the columns of the images' own table; None where an earlier version wrote it."""
+    """Column of the images' own table -> its name in scores.csv; None if an earlier version wrote it."""
     quality: dict[str, Any] = Field(default_factory=dict)
     remarks: list[str] = Field(default_factory=list)
     environment: dict[str, Any] = Field(default_factory=dict)
@@ -77,7 +77,7 @@ class MineRecord(Section):
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """What an earlier call has seen of N images."""
+    """The stored results of an earlier call on N images."""
 
     folder: Path
     record: MineRecord
@@ -89,10 +89,10 @@ class Stored:
 
 @contextmanager
 def claimed(folder: Path, *, overwrite: bool) -> Iterator[None]:
-    """The folder is ours to write in, and nobody else's, for the block.
+    """Hold the exclusive right to write in the folder for the block.
 
-    Raises RunFolderError for a folder with something else in it, and ConfigError for one in which
-    mining is finished, unless ``overwrite``.
+    Raises RunFolderError for a folder with other content, and ConfigError for one in which mining
+    is finished, unless ``overwrite``.
     """
     with storage_errors(folder):
         if folder.name in ("", ".."):
@@ -127,7 +127,7 @@ def _require_ours(folder: Path) -> MineRecord | None:
 
 
 def read_state(folder: Path) -> MineRecord:
-    """mine.json. Raises MissingInputError where there is none, DataError where it is damaged."""
+    """Read mine.json. Raises MissingInputError if there is none, DataError if it is damaged."""
     path = folder / RECORD
     try:
         return MineRecord.parse(read_json_file(path))
@@ -146,7 +146,7 @@ def write_state(folder: Path, record: MineRecord) -> None:
 
 
 def read_stored(folder: Path) -> Stored | None:
-    """What is kept in ``folder``; None where no call has come so far. DataError where it is damaged."""
+    """The results stored in ``folder``; None if no call has come that far. Raises DataError if they are damaged."""
     record = read_state(folder)
     if record.state == "computing":
         return None
@@ -171,7 +171,7 @@ def read_stored(folder: Path) -> Stored | None:
 
 
 class StoredWriter:
-    """Writes what was seen of N images into ``folder``, block by block in any order; memory does not grow with F."""
+    """Writes the results of N images to ``folder``, block by block in any order; memory does not grow with F."""
 
     def __init__(self, folder: Path, num_images: int, feature_dim: int) -> None:
         self._folder, self._num_images = folder, num_images
@@ -192,7 +192,7 @@ class StoredWriter:
             self._features[rows], self._looks[rows] = features, looks
 
     def finish(self, record: MineRecord, contents: list[Content]) -> Stored:
-        """Give the files their names; ``contents``: the N images."""
+        """Rename the files to their final names; ``contents``: the N images."""
         with storage_errors(self._folder):
             self._features.flush()
             del self._features
@@ -203,7 +203,7 @@ class StoredWriter:
 def _store(
     folder: Path, record: MineRecord, contents: list[Content], features: Path, looks: Looks
 ) -> Stored:
-    """Keep what was seen; ``features`` is a finished file beside its final name."""
+    """Store the results; ``features`` is a finished file beside its final name."""
     with storage_errors(folder):
         temporary = temporary_name(folder / LOOKS)
         with temporary.open("xb") as file:

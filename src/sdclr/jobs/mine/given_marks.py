@@ -1,6 +1,6 @@
-"""Which images the user has marked: in their own table, in an earlier scores.csv, in the table of the feedback.
+"""Which images the user has marked: in their own table, in an earlier scores.csv, in the feedback table.
 
-N images. A table names images below a folder that need not be the one of now.
+N images. A table names images below a folder that may differ from the current one.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from sdclr.safe_text import counted, csv_row, shown, table_text
 from sdclr.storage.durable_files import storage_errors, write_atomically
 
 MarkedRows = dict[int, bool | None]
-"""Row -> its mark in a table; None where it was taken away."""
+"""Row -> its mark in a table; None if it was removed."""
 Naming = Callable[[str], int | None]
-"""A name in a table -> the row of the image that it means; None where there is no such image."""
+"""A name in a table -> the row of the image that it names; None if there is no such image."""
 
 
 class MissingMark(NamedTuple):
@@ -51,9 +51,9 @@ class MissingMark(NamedTuple):
     path: str
     wanted: bool
     root: str
-    """Where the path begins; empty where that is not known."""
+    """The folder that the path is relative to; empty if unknown."""
     digest: str
-    """Of the image, as the earlier call has recorded it; empty where it has not."""
+    """The image's digest as recorded by the earlier call; empty if it was not recorded."""
 
 
 class GivenMarks(NamedTuple):
@@ -62,19 +62,19 @@ class GivenMarks(NamedTuple):
     marks: Marks
     missing: list[MissingMark]
     parked: list[MissingMark]
-    """``missing``, and those that have come back: they stay in their file until scores.csv has them."""
+    """``missing``, and those whose images are mined again: they stay in their file until scores.csv has them."""
     remarks: list[str]
 
 
 def given_marks(
     images: Images, joined: Joined, out: Path, feedback: Path | None, roots: Sequence[str]
 ) -> GivenMarks:
-    """The marks of all these tables together; where two of them mark one image, the last one counts.
+    """The marks of all these tables combined; if two of them mark one image, the last one counts.
 
-    The word "removed" in the feedback takes the mark of its image away; an empty cell says nothing.
-    ``roots``: folders that the names of the feedback may lie below, besides ``joined.root``.
-    Warns of earlier marks whose images are not mined now. DataError for feedback on such images, for
-    feedback of one kind only, and for what is no mark.
+    The word "removed" in the feedback removes the mark of its image; an empty cell has no effect.
+    ``roots``: folders that the names in the feedback may be relative to, besides ``joined.root``.
+    Warns of earlier marks whose images are not mined now. Raises DataError for feedback on such
+    images, for feedback of only one kind, and for an invalid mark.
     """
     listed_marks = _marks_of_table(images, joined)
     marks = dict(listed_marks)
@@ -107,7 +107,7 @@ def _marked(entries: MarkedRows) -> Marks:
 
 
 def _remarks_on(taken_away: set[int], listed_marks: Marks, feedback: Path) -> list[str]:
-    """What the feedback has taken away, and what the images' own table brings back."""
+    """Remarks on marks that the feedback has removed, and that the images' own table will restore."""
     if not taken_away:
         return []
     remarks = [f"{counted(len(taken_away), 'mark')} taken away: {feedback.name} says {REMOVED}."]
@@ -120,7 +120,7 @@ def _remarks_on(taken_away: set[int], listed_marks: Marks, feedback: Path) -> li
 
 
 def keep_missing(missing: Sequence[MissingMark], out: Path) -> None:
-    """Write the marks that no image of now has; the file goes when there are none."""
+    """Write the marks whose images are not mined now; delete the file if there are none."""
     path = out / MARKS_OF_MISSING
     if not missing:
         with storage_errors(path):
@@ -135,12 +135,12 @@ def keep_missing(missing: Sequence[MissingMark], out: Path) -> None:
 
 
 def _merged(*parts: Sequence[MissingMark]) -> list[MissingMark]:
-    """Of two marks of one image the later one."""
+    """Merge marks; of two marks of one image, the later one counts."""
     return list({(one.root, one.path): one for part in parts for one in part}.values())
 
 
 def _parked_marks(file: Path) -> list[MissingMark]:
-    """Those that :func:`keep_missing` has written. DataError where it is damaged."""
+    """The marks that :func:`keep_missing` has written. Raises DataError if the file is damaged."""
     if not file.is_file() or not file.stat().st_size:
         return []
     try:
@@ -164,7 +164,7 @@ def _parked_marks(file: Path) -> list[MissingMark]:
 
 
 def _returned(parked: Sequence[MissingMark], joined: Joined) -> tuple[Marks, list[MissingMark]]:
-    """The marks whose images are mined again, and those of the others."""
+    """The marks whose images are mined again, and the marks of the others."""
     marks: Marks = {}
     missing: list[MissingMark] = []
     by_name = rows_by_text([one.path for one in joined.contents]).get
@@ -175,7 +175,7 @@ def _returned(parked: Sequence[MissingMark], joined: Joined) -> tuple[Marks, lis
             places[one.root] = _below(one.root, joined) if is_there else None
         by_place = places[one.root]
         row = by_name(one.path) if by_place is None else by_place(one.path)
-        if row is None and by_place is not None:  # a copy elsewhere: same name, same content
+        if row is None and by_place is not None:  # a copy in another folder
             other = by_name(one.path)
             if other is not None and one.digest and one.digest == joined.contents[other].digest:
                 row = other
@@ -187,7 +187,7 @@ def _returned(parked: Sequence[MissingMark], joined: Joined) -> tuple[Marks, lis
 
 
 def _marks_of_table(images: Images, joined: Joined) -> Marks:
-    """Those in the table that lists the images."""
+    """The marks in the table that lists the images."""
     cells = None if images.files is None else images.files.columns.get(WANTED)
     if cells is None:
         return {}
@@ -231,9 +231,7 @@ def _earlier_marks(scores: Path, joined: Joined) -> tuple[Marks, list[MissingMar
 def _feedback_marks(file: Path, joined: Joined, roots: Sequence[str]) -> MarkedRows:
     entries = read_marks(file)
     found = [_placed(entries, naming) for naming in _namings(file, joined, roots)]
-    fit = [
-        (len(_marked(rows)), len(rows)) for rows, _ in found
-    ]  # marks first, then those taken away
+    fit = [(len(_marked(rows)), len(rows)) for rows, _ in found]  # marks first, then removed ones
     best = [one for one, of_these in zip(found, fit, strict=True) if of_these == max(fit)]
     rows, unknown = best[0]
     _require_named_apart(entries, rows, joined, file)
@@ -251,7 +249,7 @@ def _feedback_marks(file: Path, joined: Joined, roots: Sequence[str]) -> MarkedR
 
 
 def _placed(entries: MarksByName, naming: Naming) -> tuple[MarkedRows, list[str]]:
-    """What is said of rows, and the names that are marked and of which there is no image."""
+    """The marks by row, and the marked names without an image."""
     rows: MarkedRows = {}
     unknown: list[str] = []
     for name, mark in entries.items():
@@ -266,7 +264,7 @@ def _placed(entries: MarksByName, naming: Naming) -> tuple[MarkedRows, list[str]
 def _require_named_apart(
     entries: MarksByName, rows: MarkedRows, joined: Joined, file: Path
 ) -> None:
-    """DataError for a mark that may be of two images: a line break in a name and its escape are one text."""
+    """Raise DataError for an ambiguous mark: a line break in a name and its escape are written alike."""
     marked = {table_text(joined.contents[row].path) for row in rows}
     names_of: dict[str, list[str]] = {}
     for one in joined.contents:
@@ -282,11 +280,11 @@ def _require_named_apart(
             )
 
 
-# ---- what the names of a table mean
+# ---- resolving the names of a table
 
 
 def _namings(file: Path, joined: Joined, roots: Sequence[str]) -> list[Naming]:
-    """How the names of a table may be meant, the likeliest first; one way, where its mine.json says which."""
+    """Ways to resolve the names of a table, the likeliest first; a single one if its mine.json records the root."""
     by_name = _by_name(joined)
     root = _root_of_table(file)
     if root is None or root == joined.root or not joined.root:
@@ -298,7 +296,7 @@ def _namings(file: Path, joined: Joined, roots: Sequence[str]) -> list[Naming]:
         row = by_place(name)
         if row is not None:
             return row
-        row = by_name(name)  # of a copy elsewhere: the same name, and the same content
+        row = by_name(name)  # a copy in another folder: same name, same content
         digest = digests.get(table_text(name))
         is_same = row is not None and bool(digest) and digest == joined.contents[row].digest
         return row if is_same else None
@@ -307,7 +305,7 @@ def _namings(file: Path, joined: Joined, roots: Sequence[str]) -> list[Naming]:
 
 
 def _by_name(joined: Joined) -> Naming:
-    """Names below the root of the collection, or whole paths: FiftyOne's table has these."""
+    """Resolve names relative to the root of the collection, or whole paths, as in FiftyOne's table."""
     rows = rows_by_text([one.path for one in joined.contents])
     if not joined.root:
         return rows.get
@@ -322,13 +320,13 @@ def _by_name(joined: Joined) -> Naming:
 
 
 def _recorded_digests(folder: Path) -> dict[str, str]:
-    """Name as tables have it -> what a mine folder has recorded of its content."""
+    """Name as tables write it -> the digest of its content that a mine folder has recorded."""
     recorded = (read_record(folder / IMAGES) or {}).get("images", [])
     return {table_text(one.path): one.digest for one in recorded if one.digest != ABSENT}
 
 
 def _below(root: str, joined: Joined) -> Naming:
-    """Names below another folder, which may lie above or below that of the collection."""
+    """Resolve names relative to another folder, which may be above or below that of the collection."""
     own, other = Path(joined.root).as_posix(), Path(root).as_posix()
     rows = rows_by_text([_joined(own, one.path) for one in joined.contents])
     return lambda name: rows.get(table_text(_joined(other, name)))
@@ -339,7 +337,7 @@ def _joined(root: str, name: str) -> str:
 
 
 def _root_of_table(file: Path) -> str | None:
-    """Where the names in a scores.csv lie, by the mine.json beside it; None where it is not known, or is gone."""
+    """The root of the names in a scores.csv, from the mine.json beside it; None if unknown or no longer there."""
     if file.name not in (SCORES_FILE, PARQUET) or not (file.parent / RECORD).is_file():
         return None
     try:

@@ -1,6 +1,6 @@
-"""Which images belong together, those of an earlier collection among them.
+"""Which images belong together, including those of an earlier collection.
 
-N images of now and of an earlier call.
+N images of this and of an earlier call.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from sdclr.safe_text import shown, table_text
 def groups_of(
     data: DataConfig, images: Images, joined: Joined, earlier: EarlierTable, given: Tensor | None
 ) -> Tensor | None:
-    """int64 [N]: as ``given``, or as data.group_by says; None where neither does.
+    """int64 [N]: from ``given`` or data.group_by; None if neither is set.
 
-    A pattern or ``folder`` is looked for in the path below the root of both collections. A column is that of the
-    images' own table and, for images that only the earlier call had, that of its scores.csv; ConfigError where it has
-    none.
+    A pattern or ``folder`` is applied to the path below the root of both collections. A column is that of the
+    images' own table and, for images that only the earlier call had, that of its scores.csv; raises ConfigError if
+    the latter has no such column.
     """
     by = data.group_by
     if by is None:
@@ -38,7 +38,7 @@ def groups_of(
     known: dict[str, Sequence[str]] = {}
     if (column := column_called(by, columns)) is not None:
         by = column
-        # as scores.csv has them
+        # as scores.csv writes them
         cells = [table_text(str(cell)) for cell in columns[by].tolist()]
         former = earlier.group_cells(by)
         known[by] = [
@@ -56,7 +56,7 @@ def groups_of(
 
 
 def _usable(given: Tensor, num_images: int) -> Tensor:
-    """``given`` as int64 [N]; DataError for what groups no images, before any is looked at."""
+    """``given`` as int64 [N]; raises DataError for invalid groups, before any image is processed."""
     groups = torch.as_tensor(given)
     if groups.dim() != 1 or groups.is_floating_point() or groups.is_complex():
         raise DataError(

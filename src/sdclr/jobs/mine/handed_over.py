@@ -1,4 +1,4 @@
-"""The ranking that the first of several processes has made, on all of them: through a file that is gone afterwards.
+"""Broadcast the ranking made by the first of several processes to all others, through a temporary file.
 
 N images, G groups.
 """
@@ -21,7 +21,7 @@ _FACTS = "facts"
 
 
 def hand_over(mined: MinedImages, folder: Path, world: World) -> None:
-    """In the first process: let every other one read ``mined``; returns when all have."""
+    """In the first process: let every other one read ``mined``; returns when all have done so."""
     if not world.several:
         return
     path = temporary_name(folder / "ranking.npz")
@@ -36,7 +36,7 @@ def hand_over(mined: MinedImages, folder: Path, world: World) -> None:
 
 
 def handed_over(folder: Path, world: World) -> MinedImages:
-    """In every other process: what the first one has made."""
+    """In every other process: receive the ranking of the first one."""
     path = folder / world.messages.wait_for(_RANKED)["name"]
     with storage_errors(path), np.load(path) as file:
         mined = _mined_of(dict(file.items()))
@@ -45,7 +45,7 @@ def handed_over(folder: Path, world: World) -> MinedImages:
 
 
 def _arrays_of(mined: MinedImages) -> dict[str, Any]:
-    """Everything as arrays; what is none is JSON in one of them. Names of scores may have any sign."""
+    """Everything as arrays; other values are JSON in one of them. Names of scores may contain any character."""
     arrays: dict[str, Any] = {}
     facts: dict[str, Any] = {}
     for name, value in vars(mined).items():

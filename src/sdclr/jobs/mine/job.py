@@ -1,9 +1,9 @@
 """JOB: any images -> features -> how rare each one is; scores.csv, scores.parquet and a page in one folder.
 
-N images, F feature dim. What was seen of the images stays in the folder, so that a killed command
-goes on, and the next one looks at new images only. Trains nothing, needs no label.
+N images, F feature dim. Results are stored in the folder, so that a killed command can resume and
+the next one only processes new images. Trains nothing and needs no labels.
 
-Several processes (torchrun) look at the images together; the first one alone ranks and writes.
+Several processes (torchrun) process the images together; only the first one ranks and writes.
 """
 
 from __future__ import annotations
@@ -84,37 +84,37 @@ def mine(
     overwrite: bool = False,
     as_trained: bool = False,
 ) -> MinedImages:
-    """Rank the images of ``data`` (its training part) by how rare they are; writes the folder ``out``.
+    """Rank the images of ``data`` (its training part) by how rare they are; write the folder ``out``.
 
-    The folder holds ``scores.csv`` (and ``scores.parquet`` where pyarrow is installed), a row an
-    image; ``index.html``, a page to look at; ``mine.json``, what was done; and ``features.npy``
-    float32 [N, F] with what else was seen, so that the next call looks at new images only.
-    docs/mining.md says what the columns mean. Returns the same as arrays [N].
+    The folder contains ``scores.csv`` (and ``scores.parquet`` if pyarrow is installed), one row per
+    image; ``index.html``, a page to view; ``mine.json``, a record of the call; and ``features.npy``
+    float32 [N, F] with other stored results, so that the next call only processes new images.
+    docs/mining.md explains the columns. Returns the same as arrays [N].
 
     ``source``: a run folder, a backbone.safetensors, a checkpoint of the method's authors, or
-    timm:NAME or torchvision:NAME (with ``weights``, a file, or else ImageNet's, which are
-    downloaded). ``weights_match``: how that file must fit: exact, partial or order, as in pre-training.
-    ``image_size``: which images the network sees, where not those it was trained on.
-    ``top``: how many images of the sheet the page shows as pictures, and ``copy_to`` copies.
-    ``score``, ``scores``: rows of rarity's SCORES (or module:Name), the one that ranks and further
-    columns. ``like``: images, by name or path, to rank by likeness to instead. ``feedback``: a
-    table with columns path and wanted, to rank by what was marked. ``against``: a folder of an
-    earlier call: its images are what is compared with, those of ``data`` are shown. ``groups``
-    int64 [N]: images of one group (a burst, a tile) are no neighbours of each other; or name a column, a folder or a
-    pattern by ``data.group_by``. ``order`` of the sheet: rarest, the group with the highest score first; kinds, the
+    timm:NAME or torchvision:NAME (with the file ``weights``, or by default ImageNet's, which are
+    downloaded). ``weights_match``: how that file must match: exact, partial or order, as in pre-training.
+    ``image_size``: side of the network's input, if not the one it was trained on.
+    ``top``: how many images of the sheet the page shows as pictures and ``copy_to`` copies.
+    ``score``, ``scores``: rows of rarity's SCORES (or module:Name), the ranking one and those for
+    further columns. ``like``: images, by name or path; ranks by likeness to them instead.
+    ``feedback``: a table with columns path and wanted; ranks by these marks. ``against``: the folder
+    of an earlier call: images are compared with its images, those of ``data`` are shown. ``groups``
+    int64 [N]: images of one group (a burst, a tile) are not neighbours of each other; or name a column, a folder or a
+    pattern with ``data.group_by``. ``order`` of the sheet: rarest, the group with the highest score first; kinds, the
     group that is least like all before it first, so that many kinds are seen early. ``map`` of the page: pca, or umap,
     which is installed separately. With the images of a run that kept
     records (record_images), the scores loss, loss_average and colt can rank as well.
-    ``exact_up_to``: of more images neighbours are searched approximately; how many are found is estimated, and said in
-    the remarks and in mine.json.
-    ``as_trained``: ``data`` are to be those that the run ``source`` was trained on.
-    Several processes (torchrun) look at the images together, the first one ranks and writes the same
-    files as one process, and all return the same.
+    ``exact_up_to``: for more images than this, neighbours are searched approximately; the share found is estimated
+    and reported in the remarks and in mine.json.
+    ``as_trained``: ``data`` should be the images that the run ``source`` was trained on.
+    Several processes (torchrun) process the images together, the first one ranks and writes the same
+    files as a single process would, and all return the same.
 
-    An interrupted call goes on where it stopped. Raises ConfigError for settings that do not fit
+    An interrupted call resumes where it stopped. Raises ConfigError for settings that do not fit
     and for a finished folder unless ``overwrite`` (marks in its scores.csv are kept); DataError for
-    fewer than 32 images, equal features or junk alone; NonFiniteError for features that are not
-    finite; RunFolderError for a folder with other files.
+    fewer than 32 images, equal features or nothing but junk; NonFiniteError for features that are
+    not finite; RunFolderError for a folder with other files.
 
     >>> import sdclr
     >>> config = sdclr.recipe("digits_sdclr").with_values({"epochs": 1, "views.size": 8, "backbone.width": 4})
@@ -138,7 +138,7 @@ def mine(
     )
     with shared_work(f"mine {out.absolute()}") as world:
         if not world.is_first:
-            with silenced_warnings():  # the first process has said the same
+            with silenced_warnings():  # the first process gives the same warnings
                 _help(looked_at, device, world)
             return handed_over(out, world)
         request = MineRequest(
@@ -160,9 +160,7 @@ def mine(
         with claimed(out, overwrite=overwrite):
             RowParts.require_ours(out / UNFINISHED, "mine")
             found, encoder = looked_at.found(), looked_at.encoder()
-            world.messages.publish(
-                MAY_WRITE, {}
-            )  # what is downloaded is there, and out may be read
+            world.messages.publish(MAY_WRITE, {})  # downloads are complete, and out may be read
             placed_on(encoder.backbone, where)
             known = known_images(
                 found,
@@ -191,7 +189,7 @@ def mine(
 
 @dataclass(frozen=True)
 class _LookedAt:
-    """Which images are looked at, and by which network: the same on every process."""
+    """Which images are processed, and by which network: the same on every process."""
 
     source: Path | str
     data: DataConfig
@@ -215,7 +213,7 @@ class _LookedAt:
 
 
 def _help(looked_at: _LookedAt, device: str, world: World) -> None:
-    """In every process but the first: look at a share of the images; writes nothing else."""
+    """In every process but the first: process a shard of the images; writes nothing else."""
     where = world.device(resolve_device(device))
     found, encoder = looked_at.found(), looked_at.encoder()
     images, _ = usable_images(found, looked_at.data, NoProgress())
@@ -228,10 +226,10 @@ def _help(looked_at: _LookedAt, device: str, world: World) -> None:
 def _write_tables(
     mined: MinedImages, known: Known, seen: MineRecord, out: Path, show: AnyProgress
 ) -> MineRecord:
-    """Returns what mine.json now says, the facts of this table included."""
-    keep_missing(known.marks.parked, out)  # those that go, before scores.csv loses them
+    """Write the tables; return the new content of mine.json, including the facts about them."""
+    keep_missing(known.marks.parked, out)  # saved before they disappear from scores.csv
     write_csv(mined, out / SCORES_FILE)
-    keep_missing(known.marks.missing, out)  # without those that came back, now that it has them
+    keep_missing(known.marks.missing, out)  # without the returned ones, which scores.csv now has
     record = seen.model_copy(update=known.table_facts(mined))
     write_state(out, record)
     if not write_parquet(mined, out / PARQUET):
@@ -244,7 +242,7 @@ def _path(path: Path | str | None) -> Path | None:
 
 
 def _records(source: Path | str, request: MineRequest, *, as_trained: bool) -> Run | None:
-    """The run whose records of its images a score needs; None where none does, or where there are none."""
+    """The run whose image records a score needs; None if no score does, or if there are no records."""
     needs = {need for name in (request.score, *request.scores) for need in SCORES[name].needs}
     if not as_trained or request.against is not None or not needs & {"losses", "masses"}:
         return None

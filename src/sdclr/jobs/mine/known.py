@@ -1,4 +1,4 @@
-"""What is known of a collection before it is looked at: which images, whose labels, marks and groups they have."""
+"""What is known of a collection before it is processed: its images, and their labels, marks and groups."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ from sdclr.run import Run
 
 @dataclass(frozen=True)
 class Known:
-    """The images to rank, N with those of an earlier call, and all that is known of them but their looks."""
+    """The images to rank, N including those of an earlier call, and all that is known of them but their content."""
 
     images: Images
-    """Those that are listed now."""
+    """Those listed now."""
     now: Listed
     joined: Joined
     earlier: Stored | None
@@ -51,19 +51,19 @@ class Known:
     own_names: dict[str, str]
     """Column of the images' own table -> its name in ``columns``."""
     shown: Flags | None
-    """bool [N]: which may come onto the sheet; None: all."""
+    """bool [N]: which may appear on the sheet; None: all."""
     remarks: list[str]
     options: RankingOptions
     marks: GivenMarks
 
     def table_facts(self, mined: MinedImages) -> dict[str, Any]:
-        """What mine.json says of scores.csv, for the next call that reads it."""
+        """What mine.json records about scores.csv, for the next call that reads it."""
         written = written_names(mined)
         names = {own: written[name] for own, name in self.own_names.items() if name in written}
         return {"table_root": self.joined.root, "table_columns": names}
 
     def ranked(self, seen: Stored, title: str, show: AnyProgress) -> Found:
-        """By what was seen of them."""
+        """Rank the images by their stored features and looks."""
         return ranked(
             torch.from_numpy(seen.features),
             seen.looks,
@@ -91,9 +91,9 @@ def known_images(
     records: Run | None,
     trained_elsewhere: Path | str | None,
 ) -> Known:
-    """Everything that can be wrong with a collection is an error here, before any image is looked at.
+    """Collect what is known; any problem with the collection is an error here, before any image is processed.
 
-    ``trained_elsewhere``: where the network comes from, if it may not have been trained on these images.
+    ``trained_elsewhere``: the network's source, if it may not have been trained on these images.
     """
     images, remarks = usable_images(found, data, show)
     now = listed(images)
@@ -131,7 +131,7 @@ def known_images(
 def _shown(
     request: MineRequest, joined: Joined, columns: dict[str, Sequence[str]]
 ) -> tuple[Flags | None, list[str]]:
-    """Which images may come onto the sheet: against an earlier collection the new ones; and a remark."""
+    """Which images may appear on the sheet (compared with an earlier collection, the new ones), and a remark."""
     if request.against is None:
         return None, []
     is_new = joined.is_listed & (joined.stored_row < 0)
@@ -172,7 +172,7 @@ def _with_what_is_known(
     joined: Joined,
     records: Run | None,
 ) -> RankingOptions:
-    """The labels of the images, where all have one, and what a run has recorded of them."""
+    """Add the labels of the images, if all have one, and a run's records of them."""
     if images.labels is not None and joined.is_listed.all():
         labels = images.labels[joined.listed_row]
         options = replace(options, labels=labels, class_names=class_names)
@@ -190,9 +190,9 @@ def _columns(
     earlier: EarlierTable,
     taken: Sequence[str],
 ) -> tuple[dict[str, Sequence[str]], dict[str, str]]:
-    """What else is known of each image, text [N], by now and by the earlier call.
+    """What else is known of each image, text [N] by column, from this and the earlier call.
 
-    And by column of the user's own tables its name here: one that is ``taken`` gets a ``_``.
+    Also returns the name here of each column of the user's own tables: a ``taken`` name gets a ``_``.
     """
     rows = joined.listed_row.tolist()
 

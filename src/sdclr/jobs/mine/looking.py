@@ -1,7 +1,7 @@
 """Images -> features, hashes and measures of junk: one pass, in which each picture is decoded once.
 
-N images, F feature dim. Rows are kept part by part (storage/row_parts), so that a killed command
-goes on. Memory does not depend on N.
+N images, F feature dim. Rows are stored part by part (storage/row_parts), so that a killed command
+can resume. Memory does not depend on N.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from sdclr.stills import Picture
 from sdclr.storage.row_parts import RowParts
 
 BATCH = 32
-"""Images that the network always sees at once, the last ones repeated if need be: features then do
-not depend on which images come together, and new ones are as from scratch."""
+"""Fixed batch size of the network, padded by repeating the last image if needed: features then do
+not depend on which images share a batch, and new images get the same features as from scratch."""
 SMALL_SIDE = 96
 """Hashes and junk are measured on pictures of at most 96 x 96, as they were calibrated."""
 THUMBNAIL_SIDE = 128
@@ -39,12 +39,12 @@ Looks = npt.NDArray[Any]
 
 
 def row_type(feature_dim: int) -> np.dtype[Any]:
-    """What is kept of one image."""
+    """The stored record of one image."""
     return np.dtype([("features", np.float32, (feature_dim,)), ("look", LOOK)])
 
 
 def look_at(images: Images, encoder: Encoder, parts: RowParts, show: AnyProgress) -> None:
-    """Append what is missing in ``parts``. NonFiniteError names images without usable features."""
+    """Append what is missing in ``parts``. Raises NonFiniteError, naming images without usable features."""
 
     def rows_of(places: npt.NDArray[np.int64], advance: Callable[[int], None]) -> npt.NDArray[Any]:
         part = images.at(places)
@@ -100,7 +100,7 @@ def look(picture: Picture) -> Looks:
 
 
 def junk_measures(looks: Looks) -> list[JunkMeasures]:
-    """What the flags are made of, [N]."""
+    """The measures from which junk flags are derived, [N]."""
     return [JunkMeasures(*values) for values in looks["junk"].tolist()]
 
 
@@ -121,7 +121,7 @@ def _thumbnail(picture: Picture) -> bytes:
     scale = THUMBNAIL_SIDE / max(width, height)
     small = image.resize(
         (max(1, round(width * scale)), max(1, round(height * scale))),
-        # few pixels, as of digits, stay pixels
+        # enlarged pixels, as of digits, stay sharp
         Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BILINEAR,
     )
     buffer = io.BytesIO()

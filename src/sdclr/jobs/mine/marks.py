@@ -1,4 +1,4 @@
-"""What the user has said of images: marks in a table, and images to look for."""
+"""The user's input on images: marks in a table, and images to look for."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from sdclr.safe_text import counted, shown, table_text
 Marks = dict[int, bool]
 """Row -> whether it is wanted; rows without a mark are missing."""
 MarksByName = dict[str, bool | None]
-"""Name in a table -> its mark; None where it was taken away. Names whose cell is empty are missing."""
+"""Name in a table -> its mark; None if it was removed. Names with an empty cell are missing."""
 PATH_COLUMNS, MARK_COLUMNS = ("path", "filepath"), (WANTED, "rarity_wanted")
-"""What scores.csv calls them, and the page's table for FiftyOne."""
+"""Their names in scores.csv and in the page's table for FiftyOne."""
 MARK_WORDS = ("wanted", "not wanted")
-"""What a mark may be besides yes and no."""
+"""Accepted values of a mark besides yes and no."""
 
 
 def read_marks(file: Path) -> MarksByName:
     """The column "wanted" of a table with a column "path", such as scores.csv or the page's download.
 
-    An empty cell says nothing: the mark of its image may have been set since. Raises DataError for what is neither
-    yes nor no nor "removed", and for rows of one image that differ.
+    An empty cell has no effect: the mark of its image may have been set since. Raises DataError for a value other than
+    yes, no or "removed", and for contradictory rows of one image.
     """
     if _is_plain_list(file):
         raise DataError(
@@ -72,7 +72,7 @@ def read_marks(file: Path) -> MarksByName:
 
 
 def is_removed(cell: str) -> bool:
-    """Whether a cell says that the mark of its image was taken away."""
+    """Whether a cell records that the mark of its image was removed."""
     return cell.strip().lower() == REMOVED
 
 
@@ -83,20 +83,20 @@ def _word(mark: bool | None) -> str:
 
 
 def _is_plain_list(file: Path) -> bool:
-    """Whether it is what the page calls a list of paths, which is no table: its first line is no header."""
+    """Whether it is the page's list of paths rather than a table: its first line is not a header."""
     return (
         file.suffix.lower() == ".txt" and WANTED not in read_text(file).partition("\n")[0].lower()
     )
 
 
 def _column(table: Table, names: Sequence[str]) -> str | None:
-    """The column of exactly such a name, before one that differs in capitals."""
+    """The column with exactly one of these names, or else one that differs in capitals."""
     exact = (name for name in names if name in table.columns)
     return next(exact, None) or table.find(names)
 
 
 def rows_by_text(names: Sequence[str]) -> dict[str, int]:
-    """Names as they are, and as tables have them."""
+    """Row by name, both as it is and as tables write it."""
     as_written: dict[str, int] = {}
     for row, name in enumerate(names):
         as_written.setdefault(table_text(name), row)
@@ -112,7 +112,7 @@ def mark_column(num_images: int, marks: Mapping[int, bool]) -> list[str]:
 
 
 def by_feedback(marks: Marks) -> OtherScore:
-    """What ranks by these marks."""
+    """A score that ranks by these marks."""
     rows = torch.tensor(sorted(marks), dtype=torch.int64)
     wanted = torch.tensor([marks[row] for row in rows.tolist()], dtype=torch.bool)
 
@@ -124,7 +124,7 @@ def by_feedback(marks: Marks) -> OtherScore:
 
 
 def require_both_kinds(marks: Marks, file: Path) -> None:
-    """DataError unless some images are wanted and some are not."""
+    """Raise DataError unless some images are wanted and some are not."""
     num_wanted = sum(marks.values())
     if not marks:
         raise DataError(
@@ -139,7 +139,7 @@ def require_both_kinds(marks: Marks, file: Path) -> None:
 
 
 def _expectation(found: Feedback, marks: Marks) -> str:
-    """What the feedback promises, in a sentence."""
+    """The expected yield of the feedback, in a sentence."""
     num_wanted = sum(marks.values())
     mark_text = f"{num_wanted} marked as wanted, {len(marks) - num_wanted} as not wanted"
     if found.expected_next is None:
@@ -161,7 +161,7 @@ def by_likeness(
     encoder: Encoder,
     data: DataConfig,
 ) -> OtherScore:
-    """What ranks by likeness to images of the collection (by name or path), or to other files."""
+    """A score that ranks by likeness to images of the collection (by name or path) or to other files."""
     if not wanted:
         raise ConfigError("--like needs at least one image.")
     rows = rows_by_text(names)

@@ -1,4 +1,4 @@
-"""index.html, through presentation/mining: small pictures are made here, the page there."""
+"""Write index.html: thumbnails are made here, the page in presentation/mining."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def write_page(
 ) -> None:
     """Write the page of ``mined`` to ``path``.
 
-    ``listed_row`` [N]: the row of each image among ``images``, -1 where its picture is not at hand.
+    ``listed_row`` [N]: the row of each image among ``images``, -1 if its picture is not available.
     """
     rows = np.asarray(pictured_rows(mined, top=top), dtype=np.int64)
     rows = rows[listed_row[rows] >= 0]

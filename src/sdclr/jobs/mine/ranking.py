@@ -1,4 +1,4 @@
-"""What was seen of N images -> MinedImages: copies folded, junk aside, scores, groups, order.
+"""Features and looks of N images -> MinedImages: copies folded, junk set aside, scores, groups, order.
 
 N images, F feature dim.
 """
@@ -49,28 +49,28 @@ from sdclr.run.files import FEWEST_MINED
 from sdclr.safe_text import counted, shown
 
 SEARCHED = 80
-"""Neighbours of each image: of 50 that the default score reads up to 30 may be copies of it."""
+"""Neighbours searched for each image: 50 for the default score, plus up to 30 that may be copies of it."""
 SAMPLED = 5000
-"""Images whose surroundings say how alike the hashes of different pictures are."""
+"""Images whose neighbourhoods show how alike the hashes of different pictures are."""
 
 Order = Literal["rarest", "kinds"]
-"""Of the groups of a sheet: by the mean score, or by how little a group is like those before it."""
+"""Order of the groups on a sheet: by the mean score, or by how little a group is like those before it."""
 
 
 def check_order(text: str) -> Order:
-    """Raises ConfigError for what is no order."""
+    """Check the name of an order; raises ConfigError for an unknown one."""
     if text not in ("rarest", "kinds"):
         raise ConfigError(f"--order must be rarest or kinds, got {shown(repr(text))}.")
     return cast(Order, text)
 
 
 OtherScore = Callable[[Tensor, Tensor], tuple[Tensor, str]]
-"""Features [N, F] and which may come onto the sheet, bool [N] -> a score [N], higher = first, and a remark on it."""
+"""Features [N, F] and which images may appear on the sheet, bool [N] -> a score [N], higher = first, and a remark."""
 
 
 @dataclass(frozen=True)
 class RankingOptions:
-    """What the ranking is to be."""
+    """How to rank."""
 
     score: str = DEFAULT
     extra: Sequence[str] = ()
@@ -79,15 +79,15 @@ class RankingOptions:
     map: str = "pca"
     """A name of rarity's maps."""
     other: OtherScore | None = None
-    """What ranks in the place of ``score``."""
+    """A score that ranks instead of ``score``."""
     other_name: str = ""
     labels: Labels | None = None
-    """int64 [N], where they are known: they judge the ranking and make nothing of it."""
+    """int64 [N], if known: they judge the ranking but do not influence it."""
     class_names: Sequence[str] = ()
     exact_up_to: int = EXACT_UP_TO
-    """Of more images neighbours are searched approximately."""
+    """For more images than this, neighbours are searched approximately."""
     records: ImageRecords | None = None
-    """What a training kept of each image, for the scores that read it."""
+    """Training records of each image, for the scores that read them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,13 +97,13 @@ class Found:
     mined: MinedImages
     copy_rules: list[tuple[float, int]]
     measures: dict[str, float] = field(default_factory=dict)
-    """What the collection says of the ranking's quality."""
+    """Measures of the ranking's quality from the collection alone."""
     approximations: dict[str, Approximation] = field(default_factory=dict)
-    """How far each approximate search for neighbours was approximate; empty where none was."""
+    """How approximate each approximate search for neighbours was; empty if none was."""
 
 
 def require_enough(num_images: int) -> None:
-    """DataError for fewer than FEWEST_MINED images."""
+    """Raise DataError for fewer than FEWEST_MINED images."""
     if num_images < FEWEST_MINED:
         raise DataError(
             f"mining compares images with many others and needs at least {FEWEST_MINED}, got {num_images}."
@@ -124,11 +124,11 @@ def ranked(
     shown: Flags | None = None,
     remarks: Sequence[str] = (),
 ) -> Found:
-    """Rank images by what was seen of them: ``features`` [N, F] and ``looks`` [N].
+    """Rank images by their ``features`` [N, F] and ``looks`` [N].
 
-    ``groups`` int64 [N]: bursts, tiles and the like; images of one are no neighbours of each other.
-    ``shown`` bool [N]: which may come onto the sheet at all. Raises DataError where nothing can be
-    ranked: few images, equal features, junk alone.
+    ``groups`` int64 [N]: bursts, tiles and the like; images of one group are not neighbours of each
+    other. ``shown`` bool [N]: which may appear on the sheet at all. Raises DataError if nothing can
+    be ranked: too few images, equal features, nothing but junk.
     """
     require_enough(len(features))
     junk = junk_flags(junk_measures(looks))
@@ -191,7 +191,7 @@ def ranked(
 
 
 def _nothing_left(sheet: npt.NDArray[np.int64]) -> list[str]:
-    """A remark where no image is left to show."""
+    """A remark if no image is left to show."""
     if len(sheet):
         return []
     return [
@@ -201,7 +201,7 @@ def _nothing_left(sheet: npt.NDArray[np.int64]) -> list[str]:
 
 
 def _require_others(junk: Mapping[str, Flags], is_junk: Flags) -> None:
-    """DataError where all images are suspected junk."""
+    """Raise DataError if all images are suspected junk."""
     if not is_junk.all():
         return
     kinds = ", ".join(f"{int(flags.sum())} {kind}" for kind, flags in junk.items())
@@ -218,7 +218,7 @@ def _judged(
     components: Mapping[str, Tensor],
     options: RankingOptions,
 ) -> tuple[dict[str, float], RankingQuality]:
-    """How well the score finds what is rare: by the labels where there are some, else estimated."""
+    """How well the score finds what is rare: by the labels if there are any, otherwise estimated."""
     if options.other is not None:
         return {}, not_rarity(score_name)
     measures, quality = estimated(features, {score_name: score, **components})
@@ -238,7 +238,7 @@ def _order_name(order: Order, score_name: str) -> str:
 
 
 def _watch(show: AnyProgress) -> Callable[[str, int], Callable[[int], None]]:
-    """A search for neighbours takes the longest; how far it is, is shown."""
+    """Progress of the searches for neighbours, which take the longest."""
 
     def begin(what: str, num_rows: int) -> Callable[[int], None]:
         if what == "cells":
@@ -262,11 +262,11 @@ def _watch(show: AnyProgress) -> Callable[[str, int], Callable[[int], None]]:
 def _folded(
     evidence: Evidence, looks: Looks, is_junk: Flags, groups: Tensor | None
 ) -> tuple[Tensor, list[tuple[float, int]], list[str]]:
-    """The image that stands for each, the rules by which that was found, and remarks on them."""
+    """The representative of each image, the rules by which copies were found, and remarks on them."""
     n = len(looks)
     hashes = np.ascontiguousarray(looks["hash"])
     near = evidence.neighbours(min(NEAR, n - 1))
-    pictures = torch.from_numpy(np.flatnonzero(~is_junk))  # blank ones are alike without chance
+    pictures = torch.from_numpy(np.flatnonzero(~is_junk))  # blank images are always alike
     places = torch.linspace(0, len(pictures) - 1, min(len(pictures), SAMPLED)).long().unique()
     sample = pictures[places]
     around = nearest_in(evidence.unit, evidence.unit[sample], min(MOST_NEIGHBOURS, n))
@@ -297,7 +297,7 @@ _READ_FOR = {"unit": "scores and copies", "directions": DEFAULT_ORDER, "white": 
 
 
 def _approximate(evidence: Evidence) -> list[str]:
-    """A remark where neighbours were searched approximately, and a warning where many were missed."""
+    """A remark if neighbours were searched approximately, and a warning if many were missed."""
     found = evidence.approximations
     if not found:
         return []
@@ -315,7 +315,7 @@ def _approximate(evidence: Evidence) -> list[str]:
 
 
 def _few_to_compare(evidence: Evidence, scores: Sequence[str]) -> list[str]:
-    """Remarks where a large group, or few images, leave so few neighbours that scores mean something else."""
+    """Remarks if a large group, or few images, leave so few neighbours that the meaning of scores changes."""
     usual = min(ENOUGH_NEIGHBOURS, evidence.num_images - 1)
     most = most_neighbours(evidence.num_images, evidence.groups)
     if most >= usual // 2:
@@ -332,7 +332,7 @@ def _few_to_compare(evidence: Evidence, scores: Sequence[str]) -> list[str]:
 
 
 def _without_copies(evidence: Evidence, copy_of: Tensor, groups: Tensor | None) -> Evidence:
-    """The evidence in which copies, and images of one group, are no neighbours of each other."""
+    """The evidence in which copies, and images of one group, are not neighbours of each other."""
     if groups is None:
         if (copy_of == torch.arange(len(copy_of))).all():
             return evidence
@@ -345,7 +345,7 @@ def _without_copies(evidence: Evidence, copy_of: Tensor, groups: Tensor | None) 
 
 
 def _without_hidden_copy(copy_of: Tensor, shown: Flags) -> Tensor:
-    """Images of whose copies all may be shown, bool [N]: a copy of an image of the earlier collection is not new."""
+    """Images all of whose copies may be shown, bool [N]: a copy of an image of the earlier collection is not new."""
     hidden = torch.zeros(len(shown), dtype=torch.bool)
     hidden[copy_of[torch.from_numpy(~shown)]] = True
     return ~hidden[copy_of]
@@ -354,7 +354,7 @@ def _without_hidden_copy(copy_of: Tensor, shown: Flags) -> Tensor:
 def _scores(
     evidence: Evidence, options: RankingOptions, listable: Tensor, show: AnyProgress
 ) -> tuple[str, Tensor, dict[str, Tensor], list[str]]:
-    """Name and values of the score that ranks, the others by name, and remarks."""
+    """Name and values of the ranking score, the other scores by name, and remarks."""
     wanted = [options.score, *options.extra, DEFAULT, DEFAULT_ORDER]
     names = list(dict.fromkeys(wanted))
     rows = {name: SCORES.require(name) for name in names}

@@ -1,4 +1,4 @@
-"""What a call of mining asks for, and what is refused of it before any work."""
+"""The request of a mining call, checked before any work."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sdclr.safe_text import as_text
 
 @dataclass(frozen=True)
 class MineRequest:
-    """What the ranking is asked for."""
+    """The request for a ranking."""
 
     score: str
     scores: Sequence[str]
@@ -43,12 +43,12 @@ class MineRequest:
 
 
 def known_score(name: str) -> str:
-    """A row of SCORES; what is named as module:Name is imported. ConfigError for an unknown one."""
+    """The name of a row of SCORES; module:Name is imported. Raises ConfigError for an unknown one."""
     return load_score(name).name if is_outside(name) else SCORES.require(name).name
 
 
 def require_possible(data: DataConfig, request: MineRequest, *, has_records: bool) -> None:
-    """ConfigError or DataError for what cannot be done with these images."""
+    """Raise ConfigError or DataError for what cannot be done with these images."""
     check_order(request.order)
     checked_map(request.map)
     if data.store is not None:
@@ -58,7 +58,7 @@ def require_possible(data: DataConfig, request: MineRequest, *, has_records: boo
     if request.like and request.feedback is not None:
         raise ConfigError("--like and --feedback are two rankings; give one of them.")
     if request.feedback is not None:
-        read_marks(request.feedback)  # a word that is no mark is said before images are looked at
+        read_marks(request.feedback)  # an invalid mark is reported before images are processed
     for name in (request.score, *request.scores):
         known = {"features", *(("losses", "masses") if has_records else ())}
         if lacking := [need for need in SCORES[name].needs if need not in known]:

@@ -1,6 +1,6 @@
-"""Images -> what is seen of all of them: that of earlier calls, and of the others, which are looked at.
+"""Images -> features and looks of all of them: those of earlier calls, and those of the others, computed here.
 
-N images. Which images there are and which of them are known is decided before any is looked at.
+N images. Which images there are and which of them are known is decided before any is processed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def found_images(source: Path | str, data: DataConfig, out: Path, *, as_trained:
 
 
 def usable_images(found: Data, data: DataConfig, show: AnyProgress) -> tuple[Images, list[str]]:
-    """The images, looked for by their headers; with data.on_error=skip decoded once, and the bad ones left out."""
+    """The images, checked by their headers; with data.on_error=skip decoded once, and the bad ones left out."""
     if data.on_error == "raise":
         return found.train.to(torch.device("cpu")), list(found.remarks)
     images, bad = look_at_all(found.train, data.on_error, show, max_skipped=data.max_skipped)
@@ -52,7 +52,7 @@ def usable_images(found: Data, data: DataConfig, show: AnyProgress) -> tuple[Ima
 
 
 def remarks_on_training(source: Path | str, now: Listed) -> list[str]:
-    """A remark where a run has not seen all of these images; a warning where it has seen none."""
+    """A remark if a run has not seen all of these images; a warning if it has seen none."""
     record = Path(source) / CONTENTS_FILE
     trained_on = (read_record(record) or {}).get("train", []) if record.is_file() else []
     if not trained_on or now.images.files is None:
@@ -75,7 +75,7 @@ def joined_with_earlier(
 ) -> tuple[Joined, Stored | None]:
     """The images to rank, and the earlier call that knows some of them: ``against``, or the last one with ``out``.
 
-    Raises ConfigError where ``against`` is of another backbone.
+    Raises ConfigError if ``against`` is unfinished or used another backbone or other reading settings.
     """
     own = read_stored(out)
     if own is not None and not _is_like(own, now, encoder):
@@ -99,20 +99,20 @@ def see(
     show: AnyProgress,
     world: World = ALONE,
 ) -> Stored:
-    """What is seen of the ``joined`` images, kept in ``out``; only those are looked at that ``earlier`` has not.
+    """Features and looks of the ``joined`` images, stored in ``out``; only images that no call knows are processed.
 
-    The other processes of ``world`` are to call :func:`help_to_see`.
+    The other processes of ``world`` must call :func:`help_to_see`.
     """
     own = _seen_before(now, joined, encoder, out)
     parts = None if own is not None else _unfinished(now, joined, encoder, out, world)
     world.messages.publish(_TO_SEE, {"parts": parts and parts.stamp})
     if own is not None:
-        if (out / UNFINISHED).is_dir():  # of images that have gone again
+        if (out / UNFINISHED).is_dir():  # from images that were removed again
             RowParts(out / UNFINISHED, "").remove()
         return own
     assert parts is not None
     look_at(now.images.at(joined.unseen), encoder, parts, show)
-    before = read_state(out)  # what it says of scores.csv holds until that is written anew
+    before = read_state(out)  # its facts about scores.csv hold until that is rewritten
     record = MineRecord(
         state="features",
         table_root=before.table_root,
@@ -129,12 +129,12 @@ def see(
 def help_to_see(
     now: Listed, encoder: Encoder, out: Path, against: Path | None, world: World
 ) -> None:
-    """Look at this process's share of what the first one wants to see.
+    """Process this process's shard of the first one's images.
 
-    DistributedError where this process would look at something else.
+    Raises DistributedError if this process would process other images.
     """
     wanted = world.messages.wait_for(_TO_SEE)["parts"]
-    # before the first process knows that this one has looked, it changes nothing there
+    # the first process changes nothing there until this one has read it
     joined, _ = joined_with_earlier(now, encoder, out, against)
     parts = None
     if _seen_before(now, joined, encoder, out) is None:
@@ -152,7 +152,7 @@ _TO_SEE = "what is to be looked at"
 
 
 def _seen_before(now: Listed, joined: Joined, encoder: Encoder, out: Path) -> Stored | None:
-    """What an earlier call with this folder has seen, if that is all."""
+    """The results of an earlier call with this folder, if they cover exactly these images."""
     own = read_stored(out)
     if own is None or not _is_like(own, now, encoder) or not _holds(own, joined):
         return None
@@ -160,7 +160,7 @@ def _seen_before(now: Listed, joined: Joined, encoder: Encoder, out: Path) -> St
 
 
 def _unfinished(now: Listed, joined: Joined, encoder: Encoder, out: Path, world: World) -> RowParts:
-    """The rows of all images that no call has seen, those of killed calls among them; each process computes a share."""
+    """Rows of all images that no call has finished, including those of killed calls; each process computes a shard."""
     keys = keys_of_contents([now.contents[row] for row in joined.unseen.tolist()])
     identity = f"{encoder.digest} {now.reading} {now.root}"
     return RowParts(out / UNFINISHED, identity, keys=keys, team=world.messages)
@@ -171,7 +171,7 @@ def _is_like(stored: Stored, now: Listed, encoder: Encoder) -> bool:
 
 
 def _holds(own: Stored, joined: Joined) -> bool:
-    """Whether an earlier call with this folder has seen these very images."""
+    """Whether an earlier call with this folder has processed exactly these images."""
     return own.record.root == joined.root and _contents(own.contents) == _contents(joined.contents)
 
 

@@ -1,4 +1,4 @@
-"""scores.csv and scores.parquet: a row an image, in the order of the collection."""
+"""scores.csv and scores.parquet: one row per image, in the order of the collection."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROWS_PER_PART = 65_536
 
 
 def write_csv(mined: MinedImages, path: Path) -> None:
-    """Numbers that read back to the same bits; names as spreadsheets take them for text."""
+    """Write numbers that read back to the same bits, and names that spreadsheets take for text."""
     with storage_errors(path):
         with new_file(path) as (temporary, file):
             _write_csv(mined, file)
@@ -37,7 +37,7 @@ def _write_csv(mined: MinedImages, file: IO[bytes]) -> None:
 
 
 def write_parquet(mined: MinedImages, path: Path) -> bool:
-    """The same with types, where pyarrow is installed; returns whether it is."""
+    """Write the same with types, if pyarrow is installed; return whether it is."""
     if importlib.util.find_spec("pyarrow") is None:
         return False
     import pyarrow.parquet

@@ -1,4 +1,4 @@
-"""JOB: config -> trained backbone in a run folder, resumable after any step; or a look at what that would be."""
+"""JOB: config -> trained backbone in a run folder, resumable after any step; or a preview of that."""
 
 from sdclr.jobs.pretrain.job import pretrain
 from sdclr.jobs.pretrain.preview import Preview, preview

@@ -1,4 +1,4 @@
-"""What several processes compare before the first step, and how they then train as one."""
+"""What several processes compare before the first step, and how they then train together."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from sdclr.run.environment import own_version
 
 
 def agree(training: Training, state: TrainingState) -> Training:
-    """Join the other processes; DistributedError where versions, data or settings differ between them.
+    """Join the other processes; raises DistributedError if versions, data or settings differ between them.
 
-    Returns the training with a loss whose backward pass averages gradients; the same training on one process.
+    Returns the training with a loss whose backward pass averages gradients; with one process, the same training.
     """
     world = training.world
     _require_the_same(training, state)
-    # compilers take minutes
+    # compiling takes minutes
     patience = world.start_seconds * (6 if training.compile else 1)
     world.connect(training.device, patience=patience)
     if not world.several:
@@ -57,10 +57,10 @@ def _require_the_same(training: Training, state: TrainingState) -> None:
 
 
 def _rehearse(training: Training, state: TrainingState) -> None:
-    """One pass forward and backward that moves nothing.
+    """One forward and backward pass that changes nothing.
 
-    What averages gradients lays out its buckets anew after its first pass, and the layout decides the order in
-    which three processes and more are summed: a run that goes on must meet the layout that it would have had.
+    The gradient averaging rebuilds its buckets after its first pass, and their layout decides the order in which
+    three or more processes are summed: a resumed run must use the layout it would have had.
     """
     method = training.method
     epoch, number = divmod(state.step, training.steps_per_epoch)

@@ -52,7 +52,7 @@ from sdclr.run.files import CONTENTS_FILE
 from sdclr.settings import PretrainConfig
 
 GRAPHED_SIDE = 64
-"""Views up to so many pixels a side: of larger ones the kernels outlast their launches."""
+"""The largest side of views, in pixels, for CUDA graphs: with larger ones, kernels take longer than their launches."""
 
 
 def build(
@@ -65,13 +65,13 @@ def build(
     download: bool = False,
     given: LabelledImages | None = None,
 ) -> Training:
-    """Everything that a run needs; whatever does not fit is an error here.
+    """Build everything that a run needs; anything that does not fit is an error here.
 
-    ``run``: the folder it is for, which may already contain a part of it; None for a preview. ``network``: the user's
+    ``run``: its folder, which may already contain a partial run; None for a preview. ``network``: the user's
     own module. ``given``: the images of data.name=given.
     """
     device = world.device(resolve_device(config.device))
-    # what cannot be compiled is refused before anything is read
+    # an unsupported compile setting is rejected before anything is read
     resolve_compile(config.compile, device, several=world.several)
     data = _data(config, run, show, download=download, given=given)
     images, image_facts = usable_images(data, config.data, device, run, show)
@@ -114,12 +114,12 @@ def build(
         views_cut_by=views_cut_by,
     )
     if images.channels != 3:
-        training.operations()  # refused now, and not when the first epoch begins
+        training.operations()  # raises now rather than when the first epoch begins
     return training
 
 
 class _Made(NamedTuple):
-    """The method on its device, and what it was made of."""
+    """The method on its device, and its parts."""
 
     method: Method
     backbone: Backbone
@@ -179,7 +179,7 @@ def _recording(method: Method) -> ContrastiveMethod:
 
 
 def memory_advice(config: PretrainConfig) -> str:
-    """What to change when the memory does not suffice."""
+    """What to change when memory runs out."""
     cost = f"batch_size (now {config.batch_size}), views.size (now {config.views.size}) or backbone.width"
     return f"Lower {cost}; or set activation_checkpointing=true, or precision=bf16."
 
@@ -202,7 +202,7 @@ def _data(
 
 
 def _require_same_names(run: Run, config: PretrainConfig, data: Data) -> None:
-    """ConfigError that counts the files that are new and gone since the run began."""
+    """Raise ConfigError, counting the files that were added or removed since the run began."""
     saved = run.read_json("split.json", "fingerprint")["fingerprint"]
     if saved != data.fingerprint:
         files = data.files(config.data.subset)
@@ -230,7 +230,7 @@ def _starting_backbone(
     run: Run | None,
     show: AnyProgress,
 ) -> tuple[Backbone, int]:
-    """The network with the weights it starts from, and its feature dim; a run that goes on gets its own later."""
+    """The network with its starting weights, and its feature dim; a resumed run loads its own weights later."""
     backbone = _backbone(architecture, network, images.channels)
     feature_dim = measure_feature_dim(backbone, config.views.size)
     resuming = run is not None and (bool(run.checkpoints) or run.backbone_path.is_file())
@@ -238,8 +238,8 @@ def _starting_backbone(
         measured = measured_normalisation(images, config.views.size, config.seed)
         backbone.normalise_with(measured.mean, measured.std)
         show.print(normalisation_words(measured))
-    if not resuming:  # a checkpoint holds what became of them
-        if not config.backbone.is_ours and network is None:  # hours later would be too late
+    if not resuming:  # otherwise a checkpoint contains the trained weights
+        if not config.backbone.is_ours and network is None:  # fail now rather than hours later
             require_loadable(backbone, architecture, config.views.size)
         load_starting_weights(
             backbone, config, architecture, show if recorded is None else NoProgress()
@@ -252,9 +252,9 @@ def _starting_backbone(
 
 
 def graphs_hold(config: PretrainConfig) -> bool:
-    """Whether CUDA graphs have been seen, on a device, to train such a run as it is trained without them.
+    """Whether CUDA graphs were verified, on a device, to train such a run exactly as it is trained without them.
 
-    Those were SimCLR and SDCLR in the package's ResNets on small images, which also are what launches hold up.
+    These are SimCLR and SDCLR with the package's ResNets on small images, which are also limited by kernel launches.
     """
     method = config.method
     plain = method.name == "simclr" or (
@@ -277,7 +277,7 @@ def _compiled(
     if not compiling:
         return None
     return compiled(
-        # of several processes, what averages gradients lies around it, and does not compile
+        # with several processes, gradient averaging wraps it, which does not compile
         method.forward if world.several else method,
         f"method {config.method.name}",
         cuda_graphs=compiling == "cuda-graphs",
@@ -286,7 +286,7 @@ def _compiled(
 
 
 def _placed(images: Images, device: torch.device, show: AnyProgress) -> tuple[Images, str]:
-    """The images where their views are to come, and who cuts these."""
+    """The images on the device of their views, and where the views are cut."""
     placed = images.to(device)
     if (line := placed.describe()) is not None:
         show.print(line)
@@ -294,10 +294,10 @@ def _placed(images: Images, device: torch.device, show: AnyProgress) -> tuple[Im
 
 
 def _recorded_choices(run: Run | None, config: PretrainConfig) -> dict[str, Any] | None:
-    """What a run that is there already has made of the settings that leave something open; None for a new one.
+    """How an existing run has resolved the settings that leave something open; None for a new one.
 
-    One of an earlier version goes on as it was: the network as its options say, ImageNet's normalisation but for timm's
-    pre-trained weights.
+    A run of an earlier version continues as before: the network by its options, and ImageNet's normalisation unless
+    backbone.normalisation is set or the network is timm's.
     """
     if run is None or not run.exists:
         return None
@@ -311,14 +311,14 @@ def _recorded_choices(run: Run | None, config: PretrainConfig) -> dict[str, Any]
 
 
 def _architecture(config: PretrainConfig, recorded: dict[str, Any] | None) -> BackboneConfig:
-    """The network with what views.size makes of it."""
+    """The network's config, adapted to views.size."""
     if recorded is not None:
         return config.backbone.model_copy(update={"options": recorded["backbone_options"]})
     return fitted_to(config.backbone, config.views.size)
 
 
 def _fitted_words(architecture: BackboneConfig, config: PretrainConfig) -> str | None:
-    """What views.size has made of the network; None where that is nothing."""
+    """A line on how the network was adapted to views.size; None if it was not."""
     added = {
         key: value
         for key, value in architecture.options.items()
@@ -331,7 +331,7 @@ def _fitted_words(architecture: BackboneConfig, config: PretrainConfig) -> str |
 
 
 def _choices(architecture: BackboneConfig, backbone: Backbone, method: Method) -> dict[str, Any]:
-    """For environment.json and for a run that goes on."""
+    """The resolved choices, for environment.json and for resuming the run."""
     return {
         "backbone_options": architecture.options,
         "normalisation": normalisation_of(backbone).to_dict(),

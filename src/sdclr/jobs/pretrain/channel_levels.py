@@ -1,6 +1,6 @@
-"""How bright the channels of a run's images are: what normalises an input that is no photograph.
+"""Measure the brightness of the channels of a run's images, to normalise inputs that are not photographs.
 
-ImageNet's constants are those of red, green and blue. Images of other channels are looked at instead.
+ImageNet's constants are for red, green and blue. Images with other channels are measured instead.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from sdclr.compute.stateless_random import Stream, derive, permutation
 from sdclr.data import Images
 
 SAMPLE = 512
-"""Images that are looked at: the mean of a channel is then known to a few hundredths of its spread."""
+"""Images measured: the mean of a channel is then known to a few hundredths of its standard deviation."""
 
 
 def measured_normalisation(images: Images, size: int, seed: int) -> Normalisation:
-    """Mean and standard deviation of each channel over the pixels of a random sample; always the same one.
+    """Mean and standard deviation of each channel over the pixels of a random sample, the same for equal arguments.
 
-    A channel that is the same everywhere is only shifted, with a warning.
+    A constant channel is only shifted, with a warning.
     """
     order = permutation(derive(seed, Stream.CHANNELS), len(images)).numpy()
     sample = images.at(np.sort(order[:SAMPLE])).to(torch.device("cpu"))
@@ -46,7 +46,7 @@ def measured_normalisation(images: Images, size: int, seed: int) -> Normalisatio
 
 
 def normalisation_words(measured: Normalisation) -> str:
-    """A line for whoever starts the run."""
+    """A line on the normalisation for the user who starts the run."""
     mean, std = (
         " ".join(f"{value:.3g}" for value in values) for values in (measured.mean, measured.std)
     )

@@ -1,4 +1,4 @@
-"""When a run's checkpoints are written, and that an error does not take what was trained with it."""
+"""When a run's checkpoints are written, including before an error, so that no training is lost."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from sdclr.run.next_step import next_command
 
 EPOCHS_BETWEEN_SAVES = 10
 SAVING_SHARE = 0.02
-"""Of a run's time, at most, where checkpoint_every_epochs leaves it open."""
+"""The largest share of a run's time spent on saving if checkpoint_every_epochs is not set."""
 
 
 class CheckpointSchedule:
-    """When the checkpoints of one run are written. The first process alone writes, since all have the same state."""
+    """When the checkpoints of one run are written. Only the first process writes, since all have the same state."""
 
     def __init__(self, training: Training, state: TrainingState, writer: CheckpointWriter) -> None:
         self.training, self.state, self._writer = training, state, writer
@@ -29,7 +29,7 @@ class CheckpointSchedule:
         self.last_saved_step, self.at_seconds, self.cost_seconds = 0, time.monotonic(), 0.0
 
     def save(self, run: Run, *, read_back: bool = False) -> None:
-        """Write a checkpoint of the step just done, or hand it to the thread that writes."""
+        """Write a checkpoint of the current step, or pass it to the writer thread."""
         begun = time.monotonic()
         require_finite(self.training, self.state)
         if not self.training.world.is_first:
@@ -40,7 +40,7 @@ class CheckpointSchedule:
         self.cost_seconds = self.at_seconds - begun
 
     def check(self) -> None:
-        """Raise what a write in flight has failed with; does not wait for it."""
+        """Raise the error of a write in flight, if it has failed; does not wait for it."""
         self._writer.check()
 
     def wait(self) -> None:
@@ -48,7 +48,8 @@ class CheckpointSchedule:
         self._writer.wait()
 
     def due(self) -> bool:
-        """At the end of an epoch: after so many, or after ten once the last save is paid off."""
+        """At the end of an epoch: whether checkpoint_every_epochs is reached or, by default, ten epochs have passed and
+        the cost of the last save is within SAVING_SHARE."""
         steps_per_epoch = self.training.steps_per_epoch
         epochs = self.state.step // steps_per_epoch
         every = self.training.config.checkpoint_every_epochs
@@ -64,11 +65,11 @@ class CheckpointSchedule:
         )
 
     def before_errors(self, batches: Iterator[Views], run: Run) -> Iterator[Views]:
-        """The same batches; where the data fail (an image has vanished), what was trained is saved before the error."""
+        """The same batches; if the data fail (an image has vanished), a checkpoint is saved before the error."""
         try:
             yield from batches
         except (DataError, MissingInputError, StorageError, OSError) as error:
-            # another one writes nothing; the first is in the middle of a step then
+            # other processes write nothing; the first one is then in the middle of a step
             if self.training.world.is_first:
                 self._save_before(error, run)
             raise

@@ -1,7 +1,7 @@
-"""Who writes a run's checkpoints: the step loop itself or, beside a fast device, one thread that the loop hands a copy.
+"""Write a run's checkpoints in the step loop itself or, with a fast device, in a thread that receives a copy.
 
-The loop then waits for the copy, and not for the disk. What is handed over is written before the process ends, and
-what the disk refuses is raised in the loop as if the loop had written.
+The loop then waits for the copy, not for the disk. All submitted checkpoints are written before the process ends, and
+disk errors are raised in the loop as if the loop had written.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from torch import Tensor
 from sdclr.storage.checkpoint import Checkpoint, CheckpointFolder
 
 BESIDE_DEVICES: tuple[str, ...] = ("cuda",)
-"""Where a thread writes. On a CPU steps are so slow that a save is a thousandth of the time: the plain way will do."""
+"""Devices with a writer thread. CPU steps are so slow that saving takes a thousandth of the time: no thread needed."""
 
 
 class CheckpointWriter:
-    """Of one run. At most one write at a time: the next one waits for it. Left as a context, none is in flight."""
+    """The writer of one run. At most one write is in flight: the next one, and leaving the context, wait for it."""
 
     def __init__(self, device: torch.device) -> None:
         self._thread = (
             ThreadPoolExecutor(1, "checkpoints") if device.type in BESIDE_DEVICES else None
         )
         self._in_flight: Future[None] | None = None
-        # kept from save to save: fresh memory costs more than the copy
+        # reused between saves: allocating memory costs more than the copy
         self._copies: dict[str, Tensor] = {}
 
     def write(
         self, folder: CheckpointFolder, checkpoint: Checkpoint, *, read_back: bool = False
     ) -> None:
-        """Write ``checkpoint``, or leave a copy of it to the thread; with ``read_back`` it is on the disk at once."""
+        """Write ``checkpoint``, or pass a copy of it to the thread; with ``read_back`` it is on the disk on return."""
         self.wait()
         if self._thread is None or read_back:
             folder.save(checkpoint, read_back=read_back)
@@ -51,12 +51,12 @@ class CheckpointWriter:
         )
 
     def check(self) -> None:
-        """Raise what the write in flight has failed with; does not wait for it."""
+        """Raise the error of the write in flight, if it has failed; does not wait for it."""
         if self._in_flight is not None and self._in_flight.done():
             self.wait()
 
     def wait(self) -> None:
-        """Wait until all that was handed over is on the disk. Raises what CheckpointFolder.save does."""
+        """Wait until every submitted checkpoint is on the disk. Raises what CheckpointFolder.save does."""
         in_flight, self._in_flight = self._in_flight, None
         if in_flight is not None:
             in_flight.result()
@@ -72,5 +72,5 @@ class CheckpointWriter:
     ) -> None:
         if self._thread is not None:
             self._thread.shutdown()
-        if error is None:  # else that one is told, and the checkpoint before is the last
+        if error is None:  # otherwise that error is raised, and the previous checkpoint is the last
             self.wait()

@@ -1,4 +1,4 @@
-"""The run folder of a training: written when it begins, compared when it goes on, completed when it ends."""
+"""The run folder of a training: written when it begins, compared when it resumes, completed when it ends."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def open_folder(
     show: AnyProgress,
     choices: Choices,
 ) -> None:
-    """Write the folder's facts and the checkpoint of step 0, or pick up the newest checkpoint."""
+    """Write the folder's facts and the checkpoint of step 0, or load the newest checkpoint."""
     if run.exists:
         _compare_facts(training, run)
     else:
         _write_facts(training, run, show, choices)
     if run.backbone_path.is_file():
         require_own_backbone(run)
-        state.step = training.total_steps  # finished, whatever has become of its checkpoints
+        state.step = training.total_steps  # finished, even if its checkpoints are missing
         return
     checkpoint = run.checkpoints.newest()
     if checkpoint is not None:
@@ -64,18 +64,18 @@ def open_folder(
     if training.config.record_images:
         cut_records(run.folder, state.step // training.steps_per_epoch, len(training.images))
     if checkpoint is None:
-        schedule.save(run, read_back=True)  # a full or faulty disk shows before hours are spent
+        schedule.save(run, read_back=True)  # reveals a full or faulty disk before hours are spent
     if state.step < training.total_steps:
         _describe_start(training, state, show)
 
 
 def follow(training: Training, state: TrainingState, run: Run, step: int) -> None:
-    """Pick up the checkpoint of ``step``, which the first process has verified or just written."""
+    """Load the checkpoint of ``step``, which the first process has verified or just written."""
     restore(training, state, run.checkpoints.at(step), f"checkpoint of step {step} in {run.folder}")
 
 
 def save_backbone(training: Training, state: TrainingState, run: Run) -> None:
-    """The target branch's backbone, under the stock network's own keys."""
+    """Write the target branch's backbone, under the stock network's own keys."""
     config = training.config
     write_backbone(
         run.backbone_path,
@@ -123,11 +123,11 @@ def _write_facts(training: Training, run: Run, show: AnyProgress, choices: Choic
             {"setting": name, "value": value, "reason": reason} for name, value, reason in choices
         ]
         run.write_json(CHOICES_FILE, {"choices": rows})
-    run.write_text("config.yaml", training.config.to_yaml())  # last: it makes the folder a run
+    run.write_text("config.yaml", training.config.to_yaml())  # last: makes it a run folder
 
 
 def _origins(config: PretrainConfig) -> dict[str, str]:
-    """Where to find what is not part of the package."""
+    """The origins of parts from outside the package."""
     names = method_names(config.method)
     origins = {
         setting.removesuffix(".name"): METHODS[name].origin for setting, name in names.items()
@@ -139,7 +139,7 @@ def _origins(config: PretrainConfig) -> dict[str, str]:
 
 
 def _record_images(training: Training, run: Run, show: AnyProgress) -> None:
-    """What every image file holds: who reads them later can tell whether they are still the same."""
+    """Record the content of every image file, so that later readers can verify that it is unchanged."""
     files = training.data.files(training.config.data.subset)
     if not files:
         return
@@ -149,7 +149,7 @@ def _record_images(training: Training, run: Run, show: AnyProgress) -> None:
         for part, images in files.items()
     }
     show.finish(task)
-    # what was left out may be mended without harm
+    # files that were left out may be repaired without harm
     left_out = {path for path, _ in (training.image_facts or {}).get("skipped", ())}
     train = [one for one in record["train"] if one.path not in left_out]
     used = training.images.files
@@ -158,7 +158,7 @@ def _record_images(training: Training, run: Run, show: AnyProgress) -> None:
 
 
 def _compare_facts(training: Training, run: Run) -> None:
-    """Raise where the data are no longer the same; warn where the rest of the run agrees but for rounding."""
+    """Raise if the data have changed; warn if the rest of the run will only agree up to rounding."""
     config, data = training.config, training.data
     saved = run.read_json("split.json", "fingerprint")["fingerprint"]
     require_recorded(
@@ -181,7 +181,7 @@ def _compare_facts(training: Training, run: Run) -> None:
             stacklevel=4,
         )
     if not run.checkpoints and "resolved" not in facts:
-        # begun by an earlier version and not yet under way: from here on this is what it goes on with
+        # started by an earlier version but not yet under way: from here on it uses these choices
         run.write_json("environment.json", facts | {"resolved": training.resolved})
     if config.completed(run.settings()) != config.to_dict():  # the data have moved, for example
         run.write_text("config.yaml", config.to_yaml())

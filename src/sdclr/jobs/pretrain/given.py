@@ -1,4 +1,4 @@
-"""A run on images out of Python objects: looked at once, and settings for them."""
+"""A run on images from Python objects: check them once, and choose settings for them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def look_at_given(
     show: AnyProgress,
     config: PretrainConfig | None = None,
 ) -> LabelledImages:
-    """Every image once, with progress; as the config says, if there is one."""
+    """Read every image once, with progress; by the settings of the config, if there is one."""
     total = len(images) if hasattr(images, "__len__") else 0
     task = show.add("images given", total=total, unit="images")
     found = given_images(
@@ -43,7 +43,7 @@ def look_at_given(
 def settings_for(
     given: LabelledImages, config: PretrainConfig | None, choices: Choices
 ) -> tuple[PretrainConfig, Choices]:
-    """The config with these images as its data; chosen for them, with reasons, where there is none."""
+    """The config with these images as its data; without a config, settings chosen for them, with reasons."""
     train = given.train
     data = DataConfig(
         name="given",
@@ -68,13 +68,13 @@ def settings_for(
 
 
 _FITTING = ("subset", "split", "validation_per_class", "num_workers")
-"""Settings of other images that say something of these, too."""
+"""Data settings that also apply to given images."""
 _GIVEN_ANEW = ("name", "path", "options", "channels", "grey_bits")
-"""Settings that the images themselves take the place of."""
+"""Settings that the images themselves replace."""
 
 
 def _kept(config: PretrainConfig) -> dict[str, Any]:
-    """What the user has set of the images, otherwise than the recipe; a warning names what does not fit them."""
+    """The user's data settings that differ from the recipe; a warning names those that do not apply."""
     if config.recipe not in RECIPES:
         return {}
     usual = recipe(config.recipe).data.to_dict()

@@ -1,4 +1,4 @@
-"""The health of a run, measured every few epochs in the first process, for metrics.jsonl and a line on the terminal."""
+"""The health of a run, measured every few epochs in the first process, for metrics.jsonl and the terminal."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from sdclr.observers import EpochDone, Observer, StepDone, TrainingBegins
 from sdclr.safe_text import shown
 
 SHARE_OF_TIME = 0.005
-"""What the check may cost."""
+"""The share of training time that the check may cost."""
 _PASSES = 3
 """Forward passes of the sample: both views, and one more by the competitor."""
 _PASSES_OF_TRAINING = 6
-"""Forward passes that an image costs in an epoch: two views, a backward pass is two forward ones."""
+"""Cost of an image in an epoch, in forward passes: two views, and a backward pass counts as two forward passes."""
 _OVERHEAD = 12
-"""How much longer the check may last than its passes: on a fast device the arithmetic of the host outweighs them."""
+"""Factor by which the check may take longer than its passes: on a fast device the host's arithmetic dominates."""
 
 
 def every_epochs(num_images: int, num_sampled: int) -> int:
-    """How seldom the check must be made so that it costs SHARE_OF_TIME: from counts alone, for runs that repeat.
+    """Epochs between checks so that they cost SHARE_OF_TIME; computed from counts alone, so that runs are repeatable.
 
     >>> every_epochs(12406, 256), every_epochs(1_281_167, 55)
     (25, 1)
@@ -39,9 +39,9 @@ def every_epochs(num_images: int, num_sampled: int) -> int:
 
 
 class HealthCheck(Observer):
-    """Adds what it measures to each epoch that it tells ``inner`` of. A check that fails ends itself, not the run."""
+    """Adds measurements to the epochs that it reports to ``inner``. A failing check disables itself, not the run."""
 
-    required = True  # what it contains is
+    required = True  # because its inner observers are
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class HealthCheck(Observer):
         show: AnyProgress,
         before: Callable[[], Sequence[dict[str, Any]]] = tuple,
     ) -> None:
-        """``before`` reads the lines of metrics.jsonl that are there already."""
+        """``before`` reads the existing lines of metrics.jsonl."""
         self._training, self._inner, self._show = training, inner, show
         self._every = training.config.health_every_epochs
         self._sample: HealthSample | None = None
@@ -61,9 +61,9 @@ class HealthCheck(Observer):
         self._views: dict[str, float] = {}
         self._watch: WeightWatch | None = None
         self._step = 0
-        """Of the last check, or where this sitting began."""
+        """Step of the last check, or of the start of this session."""
         self._inside_epoch = False
-        """Whether the masks that the watch began with are those of the epoch that ends next."""
+        """Whether the session began inside an epoch, so that the watch started with the masks of that epoch."""
 
     def on_begin(self, begins: TrainingBegins) -> None:
         self._inner.on_begin(begins)
@@ -100,7 +100,7 @@ class HealthCheck(Observer):
         self._watch = WeightWatch(training.method)
         if step == 0:
             self._untrained = self._fresh = measure_network(training, sample)
-        self._sample = sample  # last: what came before may fail
+        self._sample = sample  # last: the lines above may fail
 
     def _is_due(self, done: EpochDone) -> bool:
         assert self._every
@@ -110,7 +110,7 @@ class HealthCheck(Observer):
         assert self._sample is not None
         assert self._watch is not None
         changes, layers = self._watch.look()
-        if self._inside_epoch:  # masks rest inside an epoch, and this sitting began there
+        if self._inside_epoch:  # the session began inside an epoch, where masks do not change
             changes.pop("masks_changed", None)
             self._inside_epoch = False
         values = self._views | measure_network(self._training, self._sample) | changes
@@ -142,7 +142,7 @@ class HealthCheck(Observer):
             return call()
         except (Preempted, Interrupted):
             raise
-        except Warning:  # somebody has asked for warnings to be errors
+        except Warning:  # the user has turned warnings into errors
             raise
         except Exception as error:
             self._sample = None
@@ -155,7 +155,7 @@ class HealthCheck(Observer):
 
 
 def _recorded(lines: Sequence[dict[str, Any]], prefix: str) -> dict[str, float]:
-    """What the first check of a run that goes on has written."""
+    """The values that the first check of a resumed run has written."""
     for line in lines:
         found = {
             name.removeprefix(prefix): value

@@ -1,4 +1,4 @@
-"""A method and the sample -> numbers. Reads no setting; the method, its buffers and generators stay as they were.
+"""A method and the sample -> numbers. Reads no settings; the method, its buffers and generators are left unchanged.
 
 n images of the sample, D projection dim, F feature dim.
 """
@@ -31,13 +31,13 @@ _SAME_PIXEL = 0.01
 _BLANK = 0.005
 """A view is blank below this standard deviation of its pixels, in every channel."""
 _PROBED = 32
-"""Projections that the loss is measured with."""
+"""Projections with which the loss is measured."""
 
 
 def measure_views(sample: HealthSample) -> dict[str, float]:
-    """What the views are like, before any network sees them."""
+    """Measure the views themselves, without any network."""
     a, b = sample.views.a.float(), sample.views.b.float()
-    # of each channel: a difference between channels is a colour, and no structure
+    # per channel: a difference between channels is colour, not structure
     blank = torch.cat([a, b]).flatten(2).std(dim=2).amax(dim=1) < _BLANK
     same = (a - b).abs().flatten(1).mean(dim=1) < _SAME_PIXEL
     likeness = _likeness_of_crops(sample.copies.float())
@@ -54,9 +54,9 @@ def measure_views(sample: HealthSample) -> dict[str, float]:
 
 
 def _likeness_of_crops(copies: Tensor) -> float | None:
-    """Median correlation of grey views of one picture, the better of itself and its mirror image.
+    """Median correlation of grey views of one picture, the larger of a view's and its mirror image's.
 
-    1 where all were cut at one place: colours and flips do not count. None where all pictures are blank.
+    1 if all were cut at the same place: colours and flips do not count. None if all pictures are blank.
     """
     grey = copies.mean(dim=2)  # [pictures, copies, S, S]
     grey = grey - grey.mean(dim=(2, 3), keepdim=True)
@@ -73,7 +73,7 @@ def _likeness_of_crops(copies: Tensor) -> float | None:
 
 
 def measure_network(training: Training, sample: HealthSample) -> dict[str, float]:
-    """What the network makes of the sample, in eval mode."""
+    """Measure the network on the sample, in eval mode."""
     method = training.method
     with _as_it_was(training), torch.no_grad():
         projected = _project(training, sample.views)
@@ -86,7 +86,7 @@ def measure_network(training: Training, sample: HealthSample) -> dict[str, float
 
 
 class _Projected:
-    """float32 on the CPU."""
+    """Projections and features, float32 on the CPU."""
 
     def __init__(self, a: Tensor, b: Tensor, competitor_b: Tensor | None, features: Tensor) -> None:
         self.a, self.b, self.competitor_b, self.features = a, b, competitor_b, features
@@ -121,7 +121,7 @@ def _project(training: Training, views: Views) -> _Projected:
 
 
 def competitor_of(method: Method) -> SelfCompetitor | None:
-    """The method's pruned twin, if it has one, or that of the method that it lies around."""
+    """The method's pruned twin, if it has one, or that of the method it wraps."""
     return next((one for one in method.modules() if isinstance(one, SelfCompetitor)), None)
 
 
@@ -138,7 +138,7 @@ def _of_projections(z: _Projected) -> dict[str, float]:
 
 
 def _of_features(features: Tensor, sample: HealthSample) -> dict[str, float]:
-    if len(features) != len(sample.views.a):  # a network that does not use its backbone once a pass
+    if len(features) != len(sample.views.a):  # backbone not used exactly once per pass
         return {}
     singular = spectrum(features)
     found = {"rank": rank_of(singular)}
@@ -156,7 +156,7 @@ def _of_features(features: Tensor, sample: HealthSample) -> dict[str, float]:
 
 
 def _of_the_loss(method: Method, z: _Projected) -> dict[str, float]:
-    """The loss of the sample, and which NT-Xent the method's loss is, measured with random projections."""
+    """The loss of the sample, and the temperature of the equivalent NT-Xent, fitted with random projections."""
     if not isinstance(method, ContrastiveMethod):
         return {}
     device = next(method.parameters()).device
@@ -166,8 +166,8 @@ def _of_the_loss(method: Method, z: _Projected) -> dict[str, float]:
     a, noise = torch.randn(2, _PROBED, max(z.a.shape[1], 2), generator=generator)
     b = (
         0.2 * a + noise
-    )  # positives that are hardly nearer than the rest: at any temperature the losses differ
-    # a method may keep something of every image, of which there may be fewer
+    )  # positives hardly nearer than the rest, so that the losses differ at any temperature
+    # a method may keep state for each image, of which there may be fewer
     losses = _losses(method, a.to(device), b.to(device), len(z.a))
     fitted = health.fitted_temperature(a, b, losses.cpu())
     if fitted.residual < 0.01:
@@ -196,7 +196,7 @@ def _of_the_competitor(z: _Projected, sample: HealthSample) -> dict[str, float]:
 
 @contextlib.contextmanager
 def _as_it_was(training: Training) -> Iterator[None]:
-    """Inside, the method is in eval mode; afterwards modes, buffers and generators are what they were."""
+    """Put the method in eval mode; restore modes, buffers and generators afterwards."""
     method = training.method
     modes = {module: module.training for module in method.modules()}
     buffers = {name: buffer.clone() for name, buffer in method.named_buffers()}
@@ -214,7 +214,7 @@ def _as_it_was(training: Training) -> Iterator[None]:
 
 
 class WeightWatch:
-    """What has become of weights and masks since it last looked. Holds one copy of them."""
+    """Changes of weights and masks since the last look. Holds one copy of them."""
 
     def __init__(self, method: Method) -> None:
         self._method = method
@@ -223,7 +223,7 @@ class WeightWatch:
 
     @torch.no_grad()
     def look(self) -> tuple[dict[str, float], dict[str, list[str]]]:
-        """Numbers, and which layers they are about."""
+        """Numbers, and the names of the layers they count."""
         now = _weights(self._method)
         change, size = [], []
         for name, weight in now.items():
@@ -257,7 +257,7 @@ class WeightWatch:
 
 
 def _weights(method: Method) -> Mapping[str, Tensor]:
-    """The network's matrices and filters; norms and biases are small, and decay to where they like."""
+    """The network's matrices and filters, without norms and biases, which are small and free to decay."""
     return {
         name: weight
         for name, weight in method.network.named_parameters()
@@ -275,7 +275,7 @@ def _is_constant(weight: Tensor) -> bool:
 
 
 def _dead_norms(method: Method) -> list[str]:
-    """Norm layers of which at least half of the channels give the same number for every image."""
+    """Norm layers in which at least half of the channels give the same number for every image."""
     dead = []
     for name, module in method.named_modules():
         scale: Any = getattr(module, "weight", None)

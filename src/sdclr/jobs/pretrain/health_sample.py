@@ -1,4 +1,4 @@
-"""The few training images that the health of a run is measured on: always the same views of the same ones.
+"""The few training images on which the health of a run is measured: always the same views of the same images.
 
 n images of the sample, S side of a view, C classes.
 """
@@ -22,24 +22,24 @@ from sdclr.jobs.pretrain.training import Training
 
 LARGEST_SAMPLE = 256
 LARGEST_BYTES = 1 << 26
-"""Of the views, which stay in memory: 256 images of up to 104 px, 55 of 224 px."""
+"""Largest size of the views, which stay in memory: 256 images of up to 104 px, 55 of 224 px."""
 _COARSE = 8
 COPIES, PICTURES = 8, 4
-"""How often each of how many pictures is cut to see whether crops differ."""
+"""Crops of each picture, and number of pictures, to check whether crops differ."""
 
 
 @dataclass(frozen=True)
 class HealthSample:
-    """What is measured; on the CPU."""
+    """The sample, on the CPU."""
 
     views: Views
     """float32 [n, 3, S, S] each; ``index`` are positions in the training images."""
     copies: Tensor
-    """float32 [PICTURES, COPIES, 3, S, S]: each of a few pictures, cut as if it were as many."""
+    """float32 [PICTURES, COPIES, 3, S, S]: COPIES crops of each of a few pictures."""
     labels: Positions | None
-    """int64 [n], or None where there are none."""
+    """int64 [n], or None if there are none."""
     pixels: Tensor | None
-    """With labels: the images as they are, 8 x 8, less their mean: float32 [n, 192]."""
+    """With labels: the images without augmentation, 8 x 8, minus their mean: float32 [n, 192]."""
     groups: dict[str, list[int]]
     """Class ids of many, medium and few; empty without labels."""
 
@@ -47,7 +47,7 @@ class HealthSample:
 def health_sample(training: Training) -> HealthSample | None:
     """Views of an epoch that the run never reaches; None for fewer than four images.
 
-    With labels the classes are represented as evenly as they allow, or the rare ones would have no image in it.
+    With labels the classes are represented as evenly as possible; otherwise the sample could miss the rare ones.
     """
     images, config = training.images, training.config
     num = min(len(images), LARGEST_SAMPLE, LARGEST_BYTES // (24 * config.views.size**2))

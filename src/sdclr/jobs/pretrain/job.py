@@ -58,18 +58,18 @@ def pretrain(
     choices: Choices = (),
     observers: Iterable[Observer] = (),
 ) -> Run:
-    """Pre-train as ``config`` says in the run folder ``out`` (default runs/<recipe>), going on where it stopped.
+    """Pre-train with ``config`` in the run folder ``out`` (default runs/<recipe>), resuming where it stopped.
 
-    ``images``: train on these instead of what the config's data section names: a torch or Hugging Face dataset, PIL
-    images, arrays, tensors or paths in a list, one array, or a pandas table with a column of paths; ``labels`` [N] of
-    them, as numbers or words (docs/data.md). Without a ``config`` the settings are chosen for them, as for a folder of
-    photographs. The same call goes on with a run that stopped.
-    ``network``: your own headless module, images [B, 3, S, S] -> features [B, F], with backbone.name=custom. It gets
-    normalised images; one that normalises them itself needs backbone.normalisation=none.
-    ``progress``: where to show progress (default: nowhere). ``title``: what it is called. ``choices``: settings that
-    were chosen for the user, each with its value and the reason, which the run folder keeps for a reader.
-    ``observers``: whoever is to be told of every step and epoch (:class:`sdclr.Observer`), in the first process. A
-    finished run is returned as it is. Raises
+    ``images``: train on these instead of the images named in the config's data section: a torch or Hugging Face
+    dataset, PIL images, arrays, tensors or paths in a list, one array, or a pandas table with a column of paths;
+    ``labels`` [N] of them, as numbers or words (docs/data.md). Without a ``config`` the settings are chosen for them,
+    as for a folder of photographs. The same call resumes a run that stopped.
+    ``network``: your own headless module, images [B, 3, S, S] -> features [B, F], with backbone.name=custom. It
+    receives normalised images; one that normalises them itself needs backbone.normalisation=none.
+    ``progress``: where to show progress (default: nowhere). ``title``: the title of the progress. ``choices``: settings
+    that were chosen for the user, each with its value and the reason, recorded in the run folder.
+    ``observers``: called after every step and epoch (:class:`sdclr.Observer`), in the first process. A
+    finished run is returned unchanged. Raises
     an :class:`~sdclr.errors.SdclrError` that says what to change; Preempted after a signal, with everything saved.
 
     >>> import sdclr
@@ -124,7 +124,7 @@ def _train_in(
             writer = CheckpointWriter(training.device)
             schedule = CheckpointSchedule(training, state, writer)
         with run, show.written_to(run.folder):
-            require_same_settings(run, config)  # again, now that nobody else can write here
+            require_same_settings(run, config)  # again, now that no other process can write here
             outcome = Outcome(run, training.total_steps)
             advice = memory_advice(config)
             with (
@@ -157,7 +157,7 @@ def _settings(
     labels: Sequence[Any] | None,
     choices: Choices,
 ) -> tuple[PretrainConfig, Choices]:
-    """The config, or the settings chosen for the images that were given, and why. ConfigError for neither."""
+    """The config, or the settings chosen for given images, and the choices. Raises ConfigError if neither is given."""
     if given is not None:
         return settings_for(given, config, choices)
     if config is None or labels is not None:
@@ -171,7 +171,7 @@ def _settings(
 def _watching(
     training: Training, run: Run, show: LoggedProgress, observers: Iterable[Observer]
 ) -> Observer:
-    """Who is told of every step and epoch: the files of the run, the progress, the health, and ``observers``."""
+    """The observers of every step and epoch: the files of the run, the progress, the health, and ``observers``."""
     records = ImageRecordsFile(run, training.images.names)
     all_observers = Observers([MetricsFile(run), records, ProgressBar(show), *observers])
     return HealthCheck(training, all_observers, show, lambda: run.metrics_file.sound()[0])
@@ -185,13 +185,13 @@ def _follow(
     stop: StopRequest,
     given: LabelledImages | None,
 ) -> None:
-    """What every process but the first does: wait for the run folder, read it, train along, write nothing."""
+    """In every process but the first: wait for the run folder, read it, take part in training, write nothing."""
     with explain_out_of_memory(memory_advice(config)), world.explaining():
         ready = world.messages.wait_for(_READY)
         require_same_settings(run, config)
         if ready["finished"]:
             return
-        with silenced_warnings():  # the first process has said the same
+        with silenced_warnings():  # the first process gives the same warnings
             training = build(config, network, run=run, show=NoProgress(), world=world, given=given)
             state = TrainingState.begin(training.device)
             state.stop = stop

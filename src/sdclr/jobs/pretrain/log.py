@@ -1,4 +1,4 @@
-"""RUN/log.txt: what a run has said, with the time, for whoever looks later; one file over all its sittings."""
+"""RUN/log.txt: a run's messages with their times, to read later; one file for all its sessions."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from sdclr.storage.durable_files import without_links
 
 
 class LoggedProgress:
-    """Hands everything on to another progress display, and keeps its words.
+    """Forwards everything to another progress display and logs its messages.
 
-    Until :meth:`written_to` names a folder the lines wait in memory: before a run begins nothing is written. A disk
-    that refuses the log does not end the run; a warning says so once.
+    Until :meth:`written_to` names a folder, lines are kept in memory: nothing is written before a run begins. If the
+    log cannot be written, the run continues after a single warning.
     """
 
     def __init__(self, show: AnyProgress) -> None:
@@ -54,7 +54,7 @@ class LoggedProgress:
 
     @contextlib.contextmanager
     def written_to(self, folder: Path) -> Iterator[None]:
-        """Inside, every line goes to LOG_FILE in ``folder`` at once, the error that ends it included."""
+        """Write every line to LOG_FILE in ``folder`` at once, including an error that ends the block."""
         self._file = folder / LOG_FILE
         waiting, self._waiting = self._waiting, []
         self._append(waiting)
@@ -68,7 +68,7 @@ class LoggedProgress:
 
     @contextlib.contextmanager
     def logging_warnings(self) -> Iterator[None]:
-        """Inside, warnings are lines of the log, too, those before :meth:`written_to` among them."""
+        """Log warnings, too, including those before :meth:`written_to`."""
         before = warnings.showwarning
 
         def show(message: Warning | str, *rest: Any, **named: Any) -> None:
@@ -79,7 +79,7 @@ class LoggedProgress:
         try:
             yield
         finally:
-            if warnings.showwarning is show:  # else somebody else has taken it over meanwhile
+            if warnings.showwarning is show:  # otherwise other code has replaced it meanwhile
                 warnings.showwarning = before
 
     def _log(self, text: str) -> None:

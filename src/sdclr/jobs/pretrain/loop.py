@@ -1,4 +1,4 @@
-"""The epochs: when to refresh, save, log and stop. What a step does is in step.py."""
+"""The epochs: when to refresh, save, log and stop. A single step is in step.py."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def train(
     observer: Observer,
     label: str,
 ) -> None:
-    """From the step of ``state`` to the last one; the host stays at most one step ahead of the device.
+    """Train from the step of ``state`` to the last one; the host stays at most one step ahead of the device.
 
-    Raises Preempted where somebody asked for it, with everything saved.
+    Raises Preempted after a stop request, with everything saved.
     """
     config = training.config
     training.method.train()
@@ -67,7 +67,7 @@ def train(
 
 
 class Epochs:
-    """The epochs of one sitting: what comes before, between and after the steps of each."""
+    """The epochs of one session: the work before, between and after the steps of each."""
 
     def __init__(
         self,
@@ -81,16 +81,16 @@ class Epochs:
         self._schedule, self._observer = schedule, observer
         self._guard = StateGuard(training.method)
         self.begun = state.step // training.steps_per_epoch
-        """The first epoch of this sitting, which may have begun in an earlier one."""
+        """The first epoch of this session, which an earlier one may have started."""
 
     def steps(self, epoch: int, clock: EpochClock) -> int:
-        """All steps of an epoch that are left; returns how many they were."""
+        """Run the remaining steps of an epoch; return how many there were."""
         training, state = self._training, self._state
         first = state.step % training.steps_per_epoch
-        # threads that decode ahead end with the block
+        # the threads that decode ahead end with this block
         with closing(training.views(epoch, first)) as views_of_epoch:
             batches = clock.waits.of(self._schedule.before_errors(views_of_epoch, self._run))
-            # before the epoch begins: where the data fail here, what is saved is the end of the one before
+            # before the epoch begins: if the data fail here, the end of the previous epoch is saved
             ahead = next(batches)
             if first == 0:
                 self._begin(epoch)
@@ -108,7 +108,7 @@ class Epochs:
         self._guard.check("in on_epoch_start")
 
     def _after_step(self, epoch: int) -> None:
-        """Show, save where the clock says so, and stop where somebody asks; the end of an epoch comes first."""
+        """Report progress, save if overdue, and stop on request; at the end of an epoch :meth:`end` does so instead."""
         training, state, schedule = self._training, self._state, self._schedule
         # the short last batch compiles once more
         if training.compiled is None or epoch > self.begun:
@@ -123,7 +123,7 @@ class Epochs:
             schedule.save(self._run)
 
     def end(self, epoch: int, num_steps: int, clock: EpochClock) -> tuple[EpochDone, bool]:
-        """What the epoch has measured, and whether somebody asked to stop; saved where it is time."""
+        """Return the epoch's measurements and whether a stop was requested; save if a checkpoint is due."""
         training, state, schedule = self._training, self._state, self._schedule
         config, world = training.config, training.world
         self._guard.check("during an epoch")
@@ -145,7 +145,7 @@ class Epochs:
 
 
 class EpochClock:
-    """How long an epoch has lasted, and how much of it the steps waited for their views."""
+    """The duration of an epoch, and how much of it the steps waited for their views."""
 
     def __init__(self, device: torch.device) -> None:
         self.begun = time.perf_counter()
@@ -158,7 +158,7 @@ class EpochClock:
 def _measured(
     training: Training, state: TrainingState, epoch: int, num_steps: int, clock: EpochClock
 ) -> EpochDone:
-    """What an epoch has measured, the steps of this sitting only where that concerns time."""
+    """The measurements of an epoch; those of time only cover the steps of this session."""
     seconds = clock.seconds()
     num_views = 2 * len(training.images) * num_steps / training.steps_per_epoch
     measured = {
@@ -177,7 +177,7 @@ def _measured(
 
 
 def _record_compiling(training: Training, run: Run) -> None:
-    """Where what does not compile runs as it is, environment.json says so."""
+    """Record in environment.json if the method runs uncompiled because it does not compile."""
     if training.compiled is None or training.compiled.how == training.compile:
         return
     facts = run.read_json("environment.json")
@@ -199,7 +199,7 @@ def _signal(stop: StopRequest) -> str:
 
 
 def _require_whole_metrics(run: Run, epochs: int) -> None:
-    """Warn when somebody has removed or cut the metrics while the run wrote them."""
+    """Warn if the metrics were removed or truncated while the run wrote them."""
     entries, damaged = run.metrics_file.sound()
     if len(entries) < epochs:
         warnings.warn(

@@ -1,4 +1,4 @@
-"""status.json: how a run stands, told by the run itself; of its sudden death only the lock of its folder tells."""
+"""status.json: the state of a run, written by the run itself; a killed run shows only in the lock of its folder."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Outcome:
 
     @contextlib.contextmanager
     def recorded(self, step: Callable[[], int]) -> Iterator[None]:
-        """Write how the block ends, good or bad; ``step`` counts the steps done. A killed process writes nothing."""
+        """Record how the block ends; ``step`` returns the number of steps done. A killed process writes nothing."""
         try:
             yield
         except StoppedEarly as stopped:
@@ -73,12 +73,12 @@ class Outcome:
 
 
 def last_checkpoint_step(run: Run) -> int | None:
-    """The newest checkpoint that status.json remembers. DataError when it is damaged."""
+    """The step of the newest checkpoint recorded in status.json. Raises DataError if the file is damaged."""
     return run.read_status().get("checkpoint_step")
 
 
 def require_no_history(run: Run) -> None:
-    """A run without a checkpoint may begin only if it never had one: to begin again in silence would throw it away."""
+    """Raise CheckpointError if a run without a checkpoint once had one: restarting silently would discard it."""
     advice = "Restore its checkpoints from a backup, or start again in another --out."
     try:
         lost = last_checkpoint_step(run)

@@ -1,4 +1,4 @@
-"""Views of a user's own are tried on a few images before a run begins: what fails fails here, and not hours later."""
+"""Try a user's own views on a few images before a run begins, so that errors appear here rather than hours later."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ TRIED = 8
 
 
 def own_view_facts(images: Images, config: PretrainConfig, show: AnyProgress) -> dict[str, Any]:
-    """For environment.json: where the callables come from, and whether what they draw can be repeated.
+    """For environment.json: the origins of the callables, and whether their random draws are repeatable.
 
-    Empty where the views are the package's. Warns of views that differ from one time to the next, though they are of
-    the same image, epoch and seed. Raises DataError for what the callables do wrong.
+    Empty if the views are the package's. Warns of views that differ between calls for the same image, epoch and seed.
+    Raises DataError for errors in the callables.
     """
     views = config.views
     names = {"own": views.own, "own_batch": views.own_batch}
@@ -45,7 +45,7 @@ def own_view_facts(images: Images, config: PretrainConfig, show: AnyProgress) ->
 
 
 def record_escapes(training: Training, run: Run) -> None:
-    """Where views that were held to be repeatable turn out not to be, warn, and environment.json says so; once."""
+    """If views that were taken to be repeatable turn out not to be, warn and record it in environment.json, once."""
     if not training.escapes.found:
         return
     facts = run.read_json("environment.json")
@@ -69,7 +69,7 @@ def _warn(origins: Iterable[str]) -> None:
 
 
 def _views(images: Images, spec: ViewSpec, config: PretrainConfig) -> torch.Tensor:
-    """Of an epoch that the run never reaches; on the CPU."""
+    """Views of an epoch that the run never reaches, on the CPU."""
     batch = iter([torch.arange(len(images))])
     (found,) = images.views(batch, spec, seed=config.seed, epoch=config.epochs)
     return torch.cat([found.a, found.b]).cpu()

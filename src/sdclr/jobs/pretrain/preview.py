@@ -1,4 +1,4 @@
-"""What a run would be, from its first few steps: nothing is written."""
+"""A preview of a run from its first few steps; nothing is written."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sdclr.jobs.pretrain.training import TrainingState
 from sdclr.settings import PretrainConfig
 
 STEPS = 3
-"""Measured steps, after what warms up."""
+"""Measured steps, after the warm-up."""
 
 
 @dataclass(frozen=True)
@@ -33,19 +33,19 @@ class Preview:
     num_skipped: int
     """Files that cannot be decoded."""
     decoded_bytes: int
-    """Of all images as 8-bit RGB."""
+    """Size of all images as 8-bit RGB."""
     steps_per_epoch: int
     total_steps: int
     seconds_per_step: float
     peak_memory_bytes: int
-    """Of the device; on a CPU of the whole process, 0 where the system does not say."""
+    """Of the device; on a CPU, of the whole process, or 0 if the system does not report it."""
     load: float
-    """Cores that other work kept busy before the measurement (mean of a minute); nan where the system does not say."""
+    """Cores kept busy by other work before the measurement (mean of a minute); nan if the system does not report it."""
     device: str
     views: Views
-    """The first batch: what the network would see."""
+    """The first images of the first batch, as the network would see them; at most 16."""
     stills: Tensor
-    """uint8 [n, 3, S, S], the first images as they are; n is at most 16."""
+    """uint8 [n, 3, S, S], the same images without augmentation; n is at most 16."""
 
     @property
     def seconds(self) -> float:
@@ -56,7 +56,7 @@ class Preview:
 def preview(
     config: PretrainConfig, *, download: bool = False, progress: AnyProgress | None = None
 ) -> Preview:
-    """Build everything that pretrain would, take a few steps, and measure. Raises what pretrain raises."""
+    """Build everything that pretrain would, run a few steps, and measure. Raises what pretrain raises."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else math.nan
     with explain_out_of_memory(memory_advice(config)):
         training = build(config, download=download, show=progress or NoProgress())
@@ -66,7 +66,7 @@ def preview(
         training.method.train()
         training.method.on_epoch_start(0)
         times, first = [time.perf_counter()], None
-        # steps: CUDA graphs are recorded in the second one
+        # in steps: CUDA graphs are recorded in the second one
         warm_up = 2 if training.compile == "cuda-graphs" else 1
         with closing(training.views(0)) as batches:
             for views in islice(batches, STEPS + warm_up):

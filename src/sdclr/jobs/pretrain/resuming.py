@@ -1,4 +1,4 @@
-"""Going on with a run by its folder alone, where its images are where they were."""
+"""Resume a run from its folder alone, if its images have not moved."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def resume(
     progress: AnyProgress | None = None,
     observers: Iterable[Observer] = (),
 ) -> Run:
-    """Go on with the run in ``folder`` by its own config; a finished run says so and is returned.
+    """Resume the run in ``folder`` with its own config; a finished run reports so and is returned.
 
-    A method, backbone or data set of your own must be registered first (:func:`sdclr.register_method` and alike): a run
-    folder imports nothing. ``observers``: as of :func:`pretrain`. Raises MissingInputError where its images are no
-    longer where they were, with the command that says where they are.
+    A method, backbone or data set of your own must be registered first (:func:`sdclr.register_method` and similar): a
+    run folder imports nothing. ``observers``: as in :func:`pretrain`. Raises MissingInputError if its images have
+    moved, with the command that gives their new place.
 
     >>> import sdclr
     >>> config = sdclr.recipe("digits_sdclr").with_values({"epochs": 1, "views.size": 8, "backbone.width": 4})
@@ -76,11 +76,11 @@ def _require_known_entries(run: Run) -> None:
 
 
 def _is_gone(data: DataConfig, name: str) -> bool:
-    """Whether a setting names something that is not there; of a glob or shards the folder they are in."""
+    """Whether a setting names something that does not exist; for a glob or shards, their folder is checked."""
     value = getattr(data, name)
     if value is None:
         return False
-    if is_address(value):  # whoever reads it says so
+    if is_address(value):  # reading it will raise an error
         return False
     place = user_path(value)
     if (glob := glob_of(place)) is not None:

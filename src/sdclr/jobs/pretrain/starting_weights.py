@@ -1,4 +1,4 @@
-"""The weights that a run starts from: a run's, a file's, or ImageNet's; and what comes with them."""
+"""The weights that a run starts from: a run's, a file's, or ImageNet's; and their input normalisation."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _fresh(architecture: BackboneConfig) -> BackboneConfig:
 def _take_over_normalisation(
     backbone: Backbone, config: PretrainConfig, theirs: Normalisation, show: AnyProgress
 ) -> None:
-    """The weights know images as they were normalised when they were trained; a setting of the user's wins."""
+    """Use the input normalisation that the weights were trained with, unless the user has set another."""
     if normalisation_of(backbone).is_like(theirs):
         return
     if config.backbone.normalisation == "auto":
@@ -102,7 +102,7 @@ def _numbers(values: Sequence[float]) -> str:
 def _warn_of_other_options(
     config: PretrainConfig, architecture: BackboneConfig, theirs: BackboneConfig
 ) -> None:
-    """Some options leave no trace in the weights: what they were trained with is another network then."""
+    """Warn of other options: some leave no trace in the weights, which then belong to another network."""
     ours, others = (
         {key: value for key, value in one.options.items() if key not in SIZE_OPTIONS}
         for one in (architecture, theirs)

@@ -1,4 +1,4 @@
-"""A training as a checkpoint, and back: weights, norms, masks, the optimiser's moments, the epoch's loss so far."""
+"""Convert a training to a checkpoint and back: weights, norms, masks, optimiser moments, the epoch's loss so far."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from sdclr.storage.named_tensors import first_not_finite, load_strictly
 
 
 def to_checkpoint(training: Training, state: TrainingState, metrics_size: int) -> Checkpoint:
-    """``metrics_size``: bytes of metrics.jsonl that belong to it. NonFiniteError for a state no run can go on from."""
+    """``metrics_size``: bytes of metrics.jsonl that belong to it. Raises NonFiniteError for a state with non-finite
+    numbers, from which no run can resume."""
     tensors = {f"method.{name}": tensor for name, tensor in training.method.state_dict().items()}
     moments = state_of(training.optimizer)
     tensors |= {
@@ -46,7 +47,7 @@ def _not_finite(training: Training, state: TrainingState, name: str) -> NonFinit
 def restore(training: Training, state: TrainingState, checkpoint: Checkpoint, where: str) -> None:
     """Load a checkpoint into the parts of a training; ``where`` names it in errors.
 
-    Raises CheckpointError for one that is not of such a run, and ConfigError for one that was made with other settings.
+    Raises CheckpointError if it is not from such a run, and ConfigError if it was made with other settings.
     """
     if missing := {"config", "optimizer", "metrics_size"} - checkpoint.facts.keys():
         raise CheckpointError(f"{where} is not of a run: it has no {', '.join(sorted(missing))}.")
@@ -62,7 +63,7 @@ def restore(training: Training, state: TrainingState, checkpoint: Checkpoint, wh
         )
     load_strictly(training.method, parts["method"], where)
     optimizer = training.config.optimizer
-    # before the first step none
+    # there are none before the first step
     names = state_names(optimizer.name, optimizer.momentum) if checkpoint.step else ()
     restore_state(
         training.optimizer, parts["optimizer"] | checkpoint.facts["optimizer"], names, where

@@ -1,7 +1,7 @@
 """One step: one forward, one backward, one update.
 
-B images of this process's share of a batch. The host never waits for the device here: whether a loss was finite is
-decided on the device, and read a step later.
+B images of this process's shard of a batch. The host never waits for the device here: whether a loss was finite is
+determined on the device and read one step later.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sdclr.processes.exchange import gather_rows
 
 
 def train_step(training: Training, state: TrainingState, views: Views) -> None:
-    """Forward, backward, update. Several processes add up their losses, and whether one was asked to stop."""
+    """Forward, backward, update. Several processes sum their losses and stop requests."""
     world, optimizer = training.world, training.optimizer
     state.step += 1
     set_learning_rate(optimizer, training.learning_rate(state.step))
@@ -40,14 +40,14 @@ def train_step(training: Training, state: TrainingState, views: Views) -> None:
     if world.several:
         _share_rows(training, views)
     step_if(state.finite, optimizer)
-    require_finite(training, state)  # of the step before: this one's answer is on its way
+    require_finite(training, state)  # for the previous step: this one's answer is not here yet
     state.unread = LateAnswer(state.finite), state.step
 
 
 def _share_rows(training: Training, views: Views) -> None:
-    """Every process gets the rows of state per image that the others have written in this step.
+    """Exchange the rows of per-image state that the processes have written in this step.
 
-    Of an image that was drawn twice all keep the later one's, on every device.
+    For an image that was drawn twice, all processes keep the later row.
     """
     assert views.share is not None
     method = training.method
@@ -62,7 +62,7 @@ def _share_rows(training: Training, views: Views) -> None:
 
 
 def _seed_of(training: Training, step: int) -> int:
-    """Every process drops other units; the first those of a run on one process."""
+    """Each process drops different units; the first drops those of a single-process run."""
     rank = training.world.rank
     return derive(training.config.seed, Stream.STEP, step, *((rank,) if rank else ()))
 
@@ -77,13 +77,13 @@ def laid_out(training: Training, views: Views) -> Views:
 
 
 def require_finite(training: Training, state: TrainingState) -> None:
-    """Raise NonFiniteError if the loss of the last step that was not looked at yet is no finite number."""
+    """Raise NonFiniteError if the loss of the last unchecked step is not finite."""
     if state.unread is None:
         return
     (answer, step), state.unread = state.unread, None
     if answer.read():
         return
-    state.step = step - 1  # the last one that moved the weights
+    state.step = step - 1  # the last one that changed the weights
     epoch, number = divmod(state.step, training.steps_per_epoch)
     positions = next(training.batches(epoch, number)).tolist()
     shown = [printable(training.images.names[i]) for i in positions]

@@ -1,4 +1,4 @@
-"""What a run is made of once its settings are read: the parts that stay, and the few numbers that move."""
+"""What a run consists of once its settings are read: the fixed parts, and the few numbers that change."""
 
 from __future__ import annotations
 
@@ -30,39 +30,39 @@ VIEWS_CUT_BY_DEVICE = "device, out of a store"
 
 @dataclass(frozen=True)
 class Training:
-    """The moving parts of one run, wired together; none of these names is bound anew while it trains."""
+    """The parts of one run, wired together; none of these attributes is reassigned during training."""
 
     config: PretrainConfig
     world: World
     device: torch.device
     precision: Precision
     compile: str | bool
-    """The mode that was asked for; ``compiled.how`` is the one in use."""
+    """The requested mode; ``compiled.how`` is the one in use."""
     compiles_views: bool
-    """Whether a CUDA device compiles what makes the views, too."""
+    """Whether view generation is compiled, too, on a CUDA device."""
     memory_format: torch.memory_format
     data: Data
     images: Images
-    """Those that are trained on."""
+    """The training images."""
     image_facts: dict[str, Any] | None
     """Content of images.json; None for images in memory."""
     steps_per_epoch: int
     warmup_epochs: float
     backbone: Backbone
     architecture: BackboneConfig
-    """With what views.size makes of it."""
+    """Adapted to views.size."""
     feature_dim: int
     method: Method
     compiled: Compiled | None
     loss_per_image: Callable[[Views], Tensor]
-    """The method, or what compiles it or averages its gradients over processes."""
+    """The method, or a wrapper that compiles it or averages its gradients over processes."""
     optimizer: torch.optim.Optimizer
     resolved: dict[str, Any]
-    """What the run has made of the settings that leave something open."""
+    """How the run has resolved the settings that leave something open."""
     views_cut_by: str
-    """Host or device; the views differ by rounding alone."""
+    """Host or device; the views differ only by rounding."""
     escapes: Escapes = field(default_factory=Escapes)
-    """What views of the user's own have drawn that cannot be repeated."""
+    """Random draws of the user's own views that cannot be repeated."""
 
     @property
     def total_steps(self) -> int:
@@ -70,15 +70,15 @@ class Training:
 
     @property
     def sharing(self) -> World | None:
-        """The processes that take each step together; None for one alone."""
+        """The processes that take each step together; None for a single one."""
         return self.world if self.world.several else None
 
     def with_loss(self, loss_per_image: Callable[[Views], Tensor]) -> Training:
-        """The same parts around another callable."""
+        """The same parts with another loss."""
         return dataclasses.replace(self, loss_per_image=loss_per_image)
 
     def learning_rate(self, step: int) -> float:
-        """Of one step, from 1: a function of the step alone."""
+        """The learning rate of a step, from 1: a function of the step alone."""
         optimizer = self.config.optimizer
         return learning_rate(
             step,
@@ -89,7 +89,7 @@ class Training:
         )
 
     def batch_images(self, number: int) -> int:
-        """Images of an epoch's batch of this number, over all processes."""
+        """Images in batch ``number`` of an epoch, over all processes."""
         return min(self.config.batch_size, len(self.images) - number * self.config.batch_size)
 
     def batches(self, epoch: int, first: int = 0) -> Iterator[Tensor]:
@@ -97,7 +97,7 @@ class Training:
         return (draws % len(self.images) for draws in self._draws(epoch, first))
 
     def _draws(self, epoch: int, first: int) -> Iterator[Tensor]:
-        """Like :meth:`batches`, but numbers of draws: an image that comes again gets other views."""
+        """Like :meth:`batches`, but numbers of draws: an image that is drawn again gets other views."""
         return epoch_draws(
             len(self.images),
             self.config.batch_size,
@@ -108,7 +108,7 @@ class Training:
         )
 
     def _per_image(self, values: Tensor | None, what: str) -> Tensor | None:
-        """What the method asks of the data side, float64 [N] on the host; ConfigError for anything else."""
+        """Per-image values from the method, float64 [N] on the host; raises ConfigError for anything else."""
         if values is None:
             return None
         wanted = (
@@ -126,7 +126,7 @@ class Training:
         return values
 
     def operations(self) -> RandomOperations | None:
-        """What the method asks for, its weights on the host; ConfigError where it cannot be done."""
+        """The operations that the method requests, weights on the host; raises ConfigError if they are not possible."""
         requested = self.method.random_operations()
         if requested is None:
             return None
@@ -150,7 +150,7 @@ class Training:
         return requested._replace(weight=weight)
 
     def views(self, epoch: int, first: int = 0) -> Generator[Views, None, None]:
-        """The batches of one epoch, from number ``first`` on; of several processes' batches this one's share."""
+        """The batches of one epoch, from number ``first`` on; with several processes, this one's shards."""
         config, world = self.config, self.world
         shares = map(world.shard, self._draws(epoch, first))
         strength = self._per_image(self.method.view_strength(), "view_strength")
@@ -174,8 +174,8 @@ class TrainingState(StepState):
     """What changes from step to step, besides weights, norms, masks and the optimiser's moments."""
 
     unread: tuple[LateAnswer, int] | None = None
-    """Of the last step, not looked at yet: ``finite`` after it, and its number."""
+    """The unread result of the last step: ``finite`` after it, and its number."""
 
     def mean_loss(self, training: Training) -> float:
-        """Of the epoch that has just ended."""
+        """The mean loss of the epoch that has just ended."""
         return self.loss_sum.item() / len(training.images)

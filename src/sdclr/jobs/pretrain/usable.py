@@ -1,4 +1,4 @@
-"""Which images of a collection can be used: decided once, before the first step, and remembered in the run folder."""
+"""Which images of a collection can be used: decided once, before the first step, and recorded in the run folder."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def usable_images(
 ) -> tuple[Images, dict[str, Any] | None]:
     """The images that can be decoded, and the facts for images.json (None for images in memory).
 
-    Every file is decoded once; a run that has its images.json already is not made to do so again, and leaves out the
-    very same files. Raises DataError for bad files, with data.on_error=skip for too many of them. Test images that are
-    copies of training images are a warning.
+    Every file is decoded once; a run that already has its images.json does not repeat this, and leaves out exactly the
+    same files. Raises DataError for bad files; with data.on_error=skip only for too many of them. Warns of test images
+    that are copies of training images.
     """
     wanted = found.pretraining_images(data.subset)
     if wanted.files is None:
@@ -51,7 +51,7 @@ def usable_images(
     if facts["skipped"]:
         warn_of_bad_files([BadFile(*one) for one in facts["skipped"]], len(images))
         _warn_of_lost_classes(images, usable, found.class_names)
-    if copies := facts.get("test_copies"):  # runs of earlier versions have not looked
+    if copies := facts.get("test_copies"):  # runs of earlier versions have not checked
         _warn_of_test_copies(copies, len(found.test) if found.test is not None else 0)
     return _stored(usable, data, show), facts
 
@@ -59,7 +59,7 @@ def usable_images(
 def _first_look(
     images: ImageFiles, found: Data, data: DataConfig, show: AnyProgress
 ) -> tuple[ImageFiles, dict[str, Any]]:
-    """Those that can be decoded, and what images.json says of all."""
+    """The images that can be decoded, and the facts about all for images.json."""
     kept, bad = look_at(images, data.on_error, show, max_skipped=data.max_skipped)
     assert kept.files is not None
     usable = kept.files
@@ -77,7 +77,7 @@ def _first_look(
 
 
 def _as_remembered(images: ImageFiles, facts: dict[str, Any], run: Run | None) -> ImageFiles:
-    """Without those that the first look has left out; ConfigError where the files are others than then."""
+    """The images without those that the first look left out; raises ConfigError if the files have changed since."""
     skipped = {path for path, _ in facts["skipped"]}
     kept = [i for i, name in enumerate(images.paths) if name not in skipped]
     usable = images.at(np.array(kept, dtype=np.int64))
@@ -100,7 +100,7 @@ def _as_remembered(images: ImageFiles, facts: dict[str, Any], run: Run | None) -
 def _warn_of_lost_classes(
     images: ImageFiles, usable: ImageFiles, class_names: Sequence[str]
 ) -> None:
-    """Name the classes of which no image can be used."""
+    """Warn of classes without a usable image."""
     if images.labels is None or usable.labels is None:
         return
     lost = sorted(set(images.labels.tolist()) - set(usable.labels.tolist()))
@@ -124,7 +124,7 @@ def _warn_of_test_copies(copies: Sequence[Sequence[str]], num_test: int) -> None
 
 
 def _duplicates(images: ImageFiles, show: AnyProgress) -> list[list[str]]:
-    """Groups of files that are the same, byte for byte. They stay: whether a copy is a mistake is not ours to say."""
+    """Groups of files that are equal, byte for byte. They are kept: a copy is not necessarily a mistake."""
     task = show.add("looking for copies", total=len(images), unit="images")
     groups = duplicates(images, lambda done: show.advance(task, done))
     copies = sum(map(len, groups)) - len(groups)
@@ -139,7 +139,7 @@ def _duplicates(images: ImageFiles, show: AnyProgress) -> list[list[str]]:
 
 
 def _stored(images: ImageFiles, data: DataConfig, show: AnyProgress) -> Images:
-    """The images out of the decoded store that data.store names, built now if it is not there."""
+    """The images from the decoded store that data.store names, built now if it does not exist."""
     if data.store is None:
         return images
     task = show.add(f"decoded store {data.store}", total=len(images), unit="images")

@@ -1,4 +1,4 @@
-"""JOB: a folder of sdclr mine -> what the collection looks like as a whole."""
+"""JOB: a folder of sdclr mine -> a profile of the whole collection."""
 
 from sdclr.jobs.profile.job import profile as profile
 

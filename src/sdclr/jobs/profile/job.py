@@ -1,7 +1,7 @@
-"""JOB: a folder of sdclr mine -> what the collection looks like as a whole: modes, copies, junk.
+"""JOB: a folder of sdclr mine -> a profile of the whole collection: modes, copies, junk.
 
-N images. Reads features.npy and scores.csv, which mining has left; writes profile.json, profile.html and
-questions.csv beside them. What two images have in common, only a person can say: questions.csv asks.
+N images. Reads features.npy and scores.csv, which mining has written; writes profile.json, profile.html and
+questions.csv beside them. Only a person can judge whether two images are of one kind: questions.csv asks.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from sdclr.storage.locks import writing
 
 QUESTIONS = 50
 SHOWN = 12
-"""Modes of which a typical image is named."""
+"""Modes for which a typical image is named."""
 FEATURES_FILE, SCORES_FILE, RECORD_FILE = "features.npy", "scores.csv", "mine.json"
 QUESTIONS_FILE, PAGE_FILE = "questions.csv", "profile.html"
 PICTURE_SIDE = 128
@@ -62,14 +62,14 @@ def profile(
     num_questions: int = QUESTIONS,
     progress: AnyProgress | None = None,
 ) -> CollectionProfile:
-    """What is known of the collection that ``folder``, which :func:`sdclr.mine` has written, is about.
+    """Profile the collection of ``folder``, which :func:`sdclr.mine` has written.
 
-    Without labels the number of kinds is an interval, and mostly a wide one. ``questions.csv`` in the folder holds
-    ``num_questions`` pairs of images with an empty column ``same``; filled in with yes or no it narrows the interval,
-    and so does ``ask``, which is called with the two names of each pair that is not answered yet, of which there are
-    then ``num_questions`` as far as the images suffice. Answers stay when the collection changes. ``answers``: another
-    file of the same form. Writes ``profile.json``. Raises MissingInputError for a folder of something else, and
-    DataError for answers that are neither yes nor no, or about images that are not there.
+    Without labels the number of kinds is an interval, and usually a wide one. ``questions.csv`` in the folder contains
+    ``num_questions`` pairs of images with an empty column ``same``; filling it in with yes or no narrows the interval.
+    So does ``ask``, which is called with the two names of each unanswered pair; there are then ``num_questions`` such
+    pairs, if there are enough images. Answers are kept when the collection changes. ``answers``: another
+    file of the same form. Writes ``profile.json``. Raises MissingInputError if the folder is not one of mining, and
+    DataError for answers that are neither yes nor no, or about unknown images.
 
     >>> import sdclr
     >>> config = sdclr.recipe("digits_sdclr").with_values({"epochs": 1, "views.size": 8, "backbone.width": 4})
@@ -118,9 +118,9 @@ def _features(folder: Path) -> Tensor:
 
 
 def _backbone(folder: Path) -> str | None:
-    """Of the run that ``folder`` lies in, where its features are; the run's page then shows the profile.
+    """The backbone of the run that contains ``folder``, if it gave the features; the run's page then shows the profile.
 
-    A run whose backbone cannot be read has no page; the profile is of the images all the same.
+    None if that backbone cannot be read: such a run has no page, but the profile is still valid.
     """
     run = Run(folder.absolute().parent)
     if not run.exists or not run.backbone_path.is_file():
@@ -145,7 +145,7 @@ def _covering(features: Tensor, show: AnyProgress) -> Covering:
 
 
 class _Mined(NamedTuple):
-    """What mining has left, a row an image in the order of the features."""
+    """The results of mining, one row per image in the order of the features."""
 
     title: str
     root: str
@@ -157,7 +157,7 @@ class _Mined(NamedTuple):
 
 
 def _read_mined(folder: Path) -> _Mined:
-    """images.tsv.gz has the order: scores.csv may have been sorted or saved again by a spreadsheet."""
+    """Read the results in the order of images.tsv.gz: a spreadsheet may have sorted or rewritten scores.csv."""
     scores, record = folder / SCORES_FILE, folder / RECORD_FILE
     if not scores.is_file() or not record.is_file():
         made = command("sdclr", "mine", "RUN", "IMAGES", "--out", "rare")
@@ -196,7 +196,7 @@ def _read_mined(folder: Path) -> _Mined:
 
 
 def _ask(sheet: Questions, ask: Ask, path: Path) -> None:
-    """Every answer is kept at once: nobody answers fifty questions twice."""
+    """Ask the open questions; every answer is saved at once, so that none is asked twice."""
     for number, question in enumerate(sheet.items):
         if question.same is not None:
             continue
@@ -210,9 +210,7 @@ def _ask(sheet: Questions, ask: Ask, path: Path) -> None:
 def _prepare_questions(
     sheet: Questions, covering: Covering, num_questions: int, *, are_asked: bool
 ) -> None:
-    """Draw what lacks of pairs in all and, where they ``are_asked`` now, of open ones. A warning where there are no
-    more.
-    """
+    """Draw the missing pairs, counting all and, if they ``are_asked`` now, open ones. Warns if there are too few."""
     lacking = num_questions - len(sheet.items)
     if are_asked:
         lacking = max(QUESTIONS - len(sheet.items), num_questions - sheet.num_open)
@@ -257,7 +255,7 @@ def _typical(covering: Covering, radius: float) -> tuple[list[int], list[int]]:
 
 
 def _pictures(root: str, names: list[str]) -> dict[str, str]:
-    """Small JPEGs in base64 of those that are image files; of members of archives and boxes there are none."""
+    """Small JPEGs in base64 of the names that are image files; there are none for members of archives and boxes."""
     found: dict[str, str] = {}
     for name in names:
         path = Path(root) / name

@@ -1,7 +1,7 @@
-"""questions.csv: pairs of images of which only a person can say whether they are of one kind, and the answers.
+"""questions.csv: pairs of images that only a person can judge to be of one kind or not, and the answers.
 
-N images of one collection. A pair that was drawn at random from another collection is none drawn at random from this
-one: its answer still says at which distance images are alike.
+N images of one collection. A pair drawn at random from another collection is not a random pair of this one, but its
+answer still shows at which distance images are alike.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from sdclr.storage.durable_files import write_atomically
 GIVEN = "given"
 """The kind of a pair that was not drawn from this collection."""
 _FRUITLESS = 20
-"""Rounds of drawing without a new pair after which all are taken to be known."""
+"""Rounds of drawing without a new pair after which all are assumed to be known."""
 _STRIDE = 7919
-"""Between the seeds of two rounds, each of which uses many."""
+"""Distance between the seeds of two rounds, each of which uses many."""
 
 
 class Question(NamedTuple):
@@ -51,11 +51,11 @@ class Questions:
         self.items = list(questions)
 
     def answers(self) -> list[Answer]:
-        """All that were given."""
+        """All given answers."""
         return [Answer(q.a, q.b, q.same) for q in self.items if q.same is not None]
 
     def random_answers(self) -> list[Answer]:
-        """Those of pairs drawn at random from this collection."""
+        """The answers for pairs drawn at random from this collection."""
         known = (q for q in self.items if q.kind == "random")
         return [Answer(q.a, q.b, q.same) for q in known if q.same is not None]
 
@@ -64,7 +64,7 @@ class Questions:
         return sum(question.same is None for question in self.items)
 
     def draw(self, covering: Covering, number: int) -> int:
-        """Add so many new pairs, as far as there are; returns how many."""
+        """Add up to ``number`` new pairs; return how many were added."""
         known = {question.pair for question in self.items}
         begun, fruitless, seed = len(known), 0, 0
         while len(known) - begun < number and fruitless < _FRUITLESS:
@@ -80,7 +80,7 @@ class Questions:
         return len(known) - begun
 
     def add(self, given: Sequence[Question]) -> None:
-        """Answers of another file: of a pair that is asked here they are its answer, others are added."""
+        """Add answers from another file: they replace those of pairs listed here, other pairs are appended."""
         places = {question.pair: place for place, question in enumerate(self.items)}
         changed = 0
         for one in given:
@@ -111,9 +111,9 @@ class Questions:
 
 
 def own_questions(path: Path, names: Sequence[str]) -> Questions:
-    """Those of an earlier call on the same folder, whose collection may have changed since.
+    """The questions of an earlier call on the same folder, whose collection may have changed since.
 
-    Answers stay where both images are still there; the other pairs, and open ones of another collection, are left out.
+    Answers are kept if both images still exist; other pairs, and open ones of another collection, are left out.
     """
     if not path.is_file():
         return Questions(names)
@@ -128,12 +128,12 @@ def own_questions(path: Path, names: Sequence[str]) -> Questions:
 
 
 def given_answers(path: Path, names: Sequence[str]) -> list[Question]:
-    """Of a file of the user's. DataError for an image that is not there, and for what is neither yes nor no."""
+    """The answers in a user's file. Raises DataError for an unknown image, and for an answer other than yes or no."""
     return _read(path, names, None)[0]
 
 
 def _num_images_before(folder: Path) -> int | None:
-    """Of the last profile of a mine folder; None where there is none."""
+    """The number of images in the last profile of a mine folder; None if there is none."""
     try:
         return int(read_json_file(folder / PROFILE_FILE)["num_images"])
     except (OSError, ValueError, TypeError, KeyError):
@@ -141,10 +141,10 @@ def _num_images_before(folder: Path) -> int | None:
 
 
 def _read(path: Path, names: Sequence[str], unmarked: str | None) -> tuple[list[Question], int]:
-    """The pairs, and how many answers are about images that are not there, which of a user's file is an error.
+    """The pairs, and how many answers are about unknown images, which in a user's file is an error.
 
-    ``unmarked``: None for a user's file; the kind of pairs in a file of ours of an earlier version, which does not say
-    of which collection they were drawn, or empty where it is taken to be this one.
+    ``unmarked``: None for a user's file. Otherwise the kind of pairs in a file of an earlier version, which does not
+    record the collection they were drawn from, or empty if that is taken to be this one.
     """
     strict = unmarked is None
     row_of = {name: row for row, name in enumerate(names)}
@@ -187,5 +187,5 @@ def _read(path: Path, names: Sequence[str], unmarked: str | None) -> tuple[list[
 
 
 def _mark(names: Sequence[str]) -> str:
-    """8 hex digits: equal for a collection of the same names."""
+    """8 hex digits, equal for collections with the same names."""
     return hashlib.sha256("\n".join(names).encode(errors="surrogatepass")).hexdigest()[:8]

@@ -1,6 +1,6 @@
 """Evaluated run folders, read back and grouped into arms: runs of one configuration over splits and seeds.
 
-Arms differ in their settings; the runs of an arm in split, seed, device and paths alone. Refuses runs whose numbers do
+Arms differ in their settings; the runs of an arm only in split, seed, device and paths. Rejects runs whose numbers do
 not belong in one table.
 """
 
@@ -40,7 +40,7 @@ class Arm:
     label: str
     runs: Sequence[RunFolder]
     over: Over = "splits"
-    """What is repeated: trainings of one split (seeds), or splits, of which several seeds are averaged first."""
+    """The repeats: seeds of one split, or splits, each averaged over its seeds first."""
 
     @property
     def method(self) -> str:
@@ -65,7 +65,7 @@ class Arm:
         }
 
     def repeats(self, probe: str) -> dict[int, list[RunFolder]]:
-        """Split number -> its runs (seeds) that have this probe; or seed -> its run."""
+        """Split number -> its runs (seeds) with this probe; or seed -> its run."""
         found: dict[int, list[RunFolder]] = {}
         for run in sorted(self.runs, key=lambda run: (run.split_number, run.seed)):
             if probe in run.evaluation.probes:
@@ -83,9 +83,9 @@ def read_arms(
 ) -> tuple[list[Arm], str]:
     """The arms in the order given, and the protocol that all of them were evaluated with.
 
-    ``over``: seeds are counted in the place of splits where all runs are of one split and some differ in their seed.
+    ``over``: with ``seeds``, seeds are counted instead of splits if all runs are of one split and some arm has several.
     ``groups``: ``thirds`` or ``thresholds`` instead of the data set's own convention. Raises MissingInputError for a
-    folder that is missing, is no run or was never evaluated, and ConfigError for runs whose numbers do not belong in
+    folder that is missing, is not a run or was never evaluated, and ConfigError for runs whose numbers do not belong in
     one table: another data set, another split under the same number, the same split and seed twice, or several
     protocols with none chosen.
     """
@@ -112,7 +112,7 @@ def _how_to_evaluate(path: Path) -> str:
 
 
 def _common_protocol(paths: Sequence[Path], wanted: str | None) -> str:
-    """The protocol that every run was evaluated with. Protocols never mix in one table."""
+    """The protocol that every run was evaluated with. Protocols are never mixed in one table."""
     found = {}
     for path in paths:
         found[path] = Run(path).require().evaluated_protocols()
@@ -161,9 +161,9 @@ def _read_run(path: Path, protocol: str, groups: GroupConvention | None) -> RunF
 
 
 def _split(run: Run, evaluation: Evaluation) -> Mapping[str, Any]:
-    """The run's split; what the evaluation says of it where that has labels or a test set of its own.
+    """The run's split; as recorded in the evaluation if that has its own labels or test set.
 
-    So, too, where split.json is lost or damaged.
+    Likewise if split.json is missing or damaged.
     """
     if evaluation.labels is None:
         made = run.read_side_file("split.json")
@@ -194,8 +194,8 @@ def _split(run: Run, evaluation: Evaluation) -> Mapping[str, Any]:
 def probe_headings(arms: Sequence[Arm]) -> dict[str, str]:
     """Name -> heading of every probe that was measured, in the order of the table of probes.
 
-    Probes from outside the package come last; what a file says of one is enough to show it, and its
-    code is not imported. Warns where one name stands for different probes.
+    Probes from outside the package come last; they are shown from the results files, without importing
+    their code. Warns if one name was used for different probes.
     """
     runs = [run for arm in arms for run in arm.runs]
     measured: dict[str, list[tuple[Path, ProbeResult]]] = {}
@@ -234,7 +234,7 @@ def _warn_of_different_probes(name: str, results: Sequence[tuple[Path, ProbeResu
 
 
 def source_name(settings: Mapping[str, Any], dataset: str) -> str:
-    """What images are called: the folder or file that somebody's own lie in, or the name of the data set."""
+    """What the images are called: the folder or file of the user's own images, or the name of the data set."""
     place = settings.get("data.path")
     is_own = settings.get("data.name") in ("images", "arrays")
     return Path(str(place)).name if is_own and place is not None else dataset
@@ -253,7 +253,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _group_into_arms(runs: Sequence[RunFolder]) -> list[Arm]:
-    """Group the runs, in the order given, and name each group so that no two names are equal."""
+    """Group the runs, in the order given, and give each group a distinct name."""
     groups: dict[str, list[RunFolder]] = {}
     for run in runs:
         same = {
@@ -281,7 +281,7 @@ def _group_into_arms(runs: Sequence[RunFolder]) -> list[Arm]:
 
 
 def _label(name: str, mine: Mapping[str, Any], of_this_method: Sequence[Mapping[str, Any]]) -> str:
-    """The method's name, and where several arms share the method the settings in which they differ."""
+    """The method's name and, if several arms share the method, the settings in which they differ."""
     fields = differing_settings(of_this_method)
     last = [field.rpartition(".")[2] for field in fields]
     words = [
@@ -298,7 +298,7 @@ def differing_settings(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def setting_text(value: Any) -> str:
-    """A setting in a few characters; "-" where the arm has no such setting."""
+    """A setting in a few characters; "-" if the arm has no such setting."""
     return "-" if value is None else str(value)
 
 

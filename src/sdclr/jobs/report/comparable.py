@@ -1,4 +1,4 @@
-"""Whether the numbers of several runs belong in one table: the same images, labels and classes, or ConfigError."""
+"""Whether the numbers of several runs belong in one table: the same images, labels and classes, else ConfigError."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from sdclr.run.files import CONTENTS_FILE
 from sdclr.safe_text import command, shown
 
 OWN_IMAGES = ("images", "arrays", "given")
-"""Data sets that are another one in every place: their name says nothing of what is in them."""
+"""Data sets whose name does not identify their content."""
 
 
 def require_comparable(runs: Sequence[RunFolder]) -> None:
-    """Raise ConfigError where the numbers of two runs would not be comparable."""
+    """Raise ConfigError if the numbers of two runs would not be comparable."""
     first = runs[0]
     for run in runs[1:]:
         for key, what in (("dataset", "data sets"), ("group_convention", "group conventions")):
@@ -45,7 +45,7 @@ def require_comparable(runs: Sequence[RunFolder]) -> None:
 
 
 def _require_same_collection(runs: Sequence[RunFolder]) -> None:
-    """All runs are on one collection of somebody's own, by classes, labels and what the images hold."""
+    """Require that all runs use one collection of the user's own: the same classes, labels and image content."""
     for a, b in combinations(runs, 2):
         if a.evaluation.class_names != b.evaluation.class_names:
             raise _other_data(a, b, _class_difference(a, b))
@@ -66,8 +66,8 @@ def _counts_of_pool(run: RunFolder) -> list[list[int]] | None:
 
 
 def _require_same_contents(runs: Sequence[RunFolder]) -> None:
-    """By what the runs have recorded of their image files, wherever the files and the runs are now."""
-    # torch, which a report of other runs does without
+    """Compare the recorded contents of image files, wherever the files and the runs are now."""
+    # imports torch, which a report of other runs does not need
     from sdclr.data.collections.contents import ABSENT, read_record
 
     known: dict[str, tuple[RunFolder, dict[str, str], set[str]]] = {}
@@ -84,13 +84,13 @@ def _require_same_contents(runs: Sequence[RunFolder]) -> None:
             continue
         parts = ["train", *(["test"] if run.evaluation.labels is None else [])]
         for part in parts:
-            if part not in recorded:  # of an earlier version, or images in memory
+            if part not in recorded:  # from an earlier version, or images in memory
                 continue
             mine = {one.path: one.digest for one in recorded[part] if one.digest != ABSENT}
             other, theirs, also_left_out = known.setdefault(part, (run, mine, left_out))
             names = mine.keys() ^ theirs.keys()
             names |= {name for name in mine.keys() & theirs.keys() if mine[name] != theirs[name]}
-            # what one run could not decode the other may not have looked at
+            # the other run may not have checked files that one run could not decode
             if others := names - left_out - also_left_out:
                 what = f"{part} images of other content, {len(others)} of them"
                 raise _other_images(other, run, f"{what} (first: {shown(min(others))})")
@@ -121,7 +121,7 @@ def _has_own_labels(a: RunFolder, b: RunFolder) -> bool:
 
 
 def _measured_on_others(a: RunFolder, b: RunFolder) -> ConfigError:
-    """Two evaluations of which one at least has labels or a test set of its own."""
+    """The error for two evaluations, at least one with its own labels or test set."""
     same = command("sdclr", "evaluate", a.path, b.path)
     return ConfigError(
         f"{a.path} was evaluated with {_measured_on(a)}, and {b.path} with {_measured_on(b)}: other images or "
@@ -131,7 +131,7 @@ def _measured_on_others(a: RunFolder, b: RunFolder) -> ConfigError:
 
 
 def _measured_on(run: RunFolder) -> str:
-    """12 labels of first.csv, tested on photos-test."""
+    """For example "12 labels of first.csv, tested on photos-test"."""
     if (labels := run.evaluation.labels) is None:
         return "the labels of its training"
     test = f", tested on {labels.test_set}" if labels.test_set else ""

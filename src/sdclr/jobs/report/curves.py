@@ -1,4 +1,4 @@
-"""metrics.jsonl, and what the records of the images say by group -> the curves of a report."""
+"""metrics.jsonl, and the image records by group -> the curves of a report."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from sdclr.run import Run
 from sdclr.run.files import GROUPS_FILE
 
 Entries = Sequence[Mapping[str, Any]]
-"""One an epoch, in order."""
+"""One per epoch, in order."""
 
 
 def measured_by_epoch(run: Run) -> list[dict[str, Any]]:
-    """The entries of metrics.jsonl, with what examination/groups.json says of the same epochs."""
+    """The entries of metrics.jsonl, with those of examination/groups.json for the same epochs."""
     groups = run.read_side_file(GROUPS_FILE, optional=True)
     of_epoch = {entry["epoch"]: entry for entry in groups.get("epochs", [])}
     return [{**entry, **of_epoch.get(entry["epoch"], {})} for entry in run.metrics()]
 
 
 def share_of_few(run: Run) -> float | None:
-    """Share of the training images that are of few classes, as examination/groups.json says."""
+    """Share of the training images in few classes, from examination/groups.json."""
     counts = run.read_side_file(GROUPS_FILE, optional=True).get("num_images") or {}
     total = sum(counts.values())
     return counts["few"] / total if total and "few" in counts else None
 
 
 def curve_points(metrics: Entries, key: str) -> list[tuple[int, float]]:
-    """(epoch from 1, value) of what metrics.jsonl has logged under ``key``.
+    """(epoch from 1, value) of everything that metrics.jsonl has logged under ``key``.
 
-    What the health check has measured of the untrained network is at epoch 0.
+    The health check's measurement of the untrained network is at epoch 0.
     """
     points = [(int(one["epoch"]), float(one[key])) for one in metrics if one.get(key) is not None]
     if key.startswith("health_") and points:
@@ -49,8 +49,8 @@ def gathered(
 ) -> list[Curves]:
     """Each of the curves, with the arms whose runs have all logged it.
 
-    ``arms``: label -> the entries of each of its runs. ``few``: the share of images of few classes.
-    ``with_marks``: whether alarms are shown, as of a single run.
+    ``arms``: label -> the entries of each of its runs. ``few``: the share of images in few classes.
+    ``with_marks``: whether alarms are shown, as for a single run.
     """
     alone = [runs[0] for runs in arms.values()] if with_marks else []
     found = []
@@ -81,7 +81,7 @@ def _marks(entries: Entries) -> list[tuple[int, str]]:
 
 
 def raised_alarms(entries: Entries) -> list[tuple[int, str]]:
-    """(epoch, cause) of every alarm that a run has written."""
+    """(epoch, cause) of every alarm that a run has recorded."""
     return [
         (int(one["epoch"]), key.removeprefix("alarm_"))
         for one in entries

@@ -1,6 +1,6 @@
-"""A run folder -> what the page of this run alone shows besides: verdict, rivals, layers, map, alarms, environment.
+"""A run folder -> what the page of a single run also shows: verdict, rivals, layers, map, alarms, environment.
 
-Reads what other jobs have written; what is not there stays empty, and the page says what brings it.
+Reads what other jobs have written; missing parts stay empty, and the page gives the command that creates them.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ _OF_OTHERS = {
     "features_in": "features of another precision",
     "test_contents": "other test images",
 }
-"""What a file beside an evaluation says of its data -> words where the evaluation says otherwise."""
+"""Key in a file beside an evaluation -> its description if the evaluation has another value."""
 RIVALS = "untrained,pixels"
-"""Which the page proposes to compare a run with."""
+"""The rivals that the page proposes to compare a run with."""
 
 
 def read_details(
@@ -66,8 +66,8 @@ def read_details(
 ) -> RunDetails:
     """``source``: what the images are called. ``examined``: what was measured without labels, in a sentence.
 
-    ``why_missing``: name of a section of the page -> why this run cannot have it. ``protocol``: of the evaluation that
-    is shown; what was measured on other labels or images than it is left out with a warning.
+    ``why_missing``: name of a section of the page -> why this run cannot have it. ``protocol``: that of the evaluation
+    shown; measurements on labels or images other than the evaluation's are left out with a warning.
     """
     entries = measured_by_epoch(run)
     evaluated = {} if protocol is None else _measured_on(run, protocol)
@@ -101,7 +101,7 @@ def read_details(
 
 
 def read_competitor(run: Run) -> Competitor:
-    """What is known of it; empty where the run has none, or nothing was made of it yet."""
+    """What is known of the run's competitor; empty if it has none, or if it was not analysed yet."""
     layers = [
         Layer(one["name"], one["density"], one["num_weights"])
         for one in _own(run, LAYERS_FILE).get("layers", [])
@@ -110,7 +110,7 @@ def read_competitor(run: Run) -> Competitor:
 
 
 def _collection(run: Run) -> tuple[CollectionProfile | None, Mapping[str, str]]:
-    """What sdclr profile has left of the run's own images, and its pictures."""
+    """The profile of the run's own images, written by sdclr profile, and its pictures."""
     name = f"{MINED_FOLDER}/{PROFILE_FILE}"
     content = run.read_side_file(name, optional=True)
     if content.get("backbone") is None or not _own(run, name):
@@ -131,7 +131,7 @@ def _alarms(entries: Sequence[Mapping[str, Any]]) -> list[RaisedAlarm]:
     if not raised:
         return []
     from sdclr.evaluation.alarms import (
-        CAUSES,  # torch, which a report of a healthy run does without
+        CAUSES,  # imports torch, which a report of a healthy run does not need
     )
 
     return [
@@ -141,8 +141,8 @@ def _alarms(entries: Sequence[Mapping[str, Any]]) -> list[RaisedAlarm]:
 
 
 def _measured_on(run: Run, protocol: str) -> dict[str, Any]:
-    """What the results of an evaluation are of, by the names that files beside it use."""
-    with silenced_warnings():  # of damaged probes: whoever shows them has said so
+    """What an evaluation was measured on, under the names that files beside it use."""
+    with silenced_warnings():  # about damaged probes: the code that shows them warns
         content = run.read_evaluation(protocol)
     names = ("kept_together", "features_in", "test_contents")
     return {
@@ -153,9 +153,9 @@ def _measured_on(run: Run, protocol: str) -> dict[str, Any]:
 
 
 def _own(run: Run, name: str, evaluated: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
-    """A side file about the backbone that lies there now; empty for another one's, with a warning.
+    """A side file about the current backbone; empty for another backbone's, with a warning.
 
-    So, too, where it is not of the data that were ``evaluated``, as far as both say.
+    Likewise if it differs from the data that were ``evaluated``, where both record them.
     """
     content = run.read_side_file(name, optional=True)
     measured = content.get("backbone")
@@ -264,7 +264,7 @@ def _glance(
     entries: Sequence[Mapping[str, Any]],
 ) -> Glance:
     verdict, kind, answer = _verdict(run, examined, against)
-    verdict, *more = re.split(r"(?<= images\.) ", verdict)  # one sentence of each rival
+    verdict, *more = re.split(r"(?<= images\.) ", verdict)  # one sentence per rival
     settings = flatten(run.settings())
     environment = run.read_side_file("environment.json")
     health = "not measured"
@@ -284,7 +284,7 @@ def _glance(
 
 
 def _verdict(run: Run, examined: str, against: Mapping[str, Any]) -> tuple[str, Any, str]:
-    """The sentence, how it turned out, and the command that answers what is open."""
+    """The sentence, its outcome, and the command that answers an open question."""
     if against.get("pairs"):
         first = against["pairs"][0]["probe"]
         verdicts = {one["verdict"] for one in against["pairs"] if one["probe"] == first}
@@ -309,7 +309,7 @@ def _verdict(run: Run, examined: str, against: Mapping[str, Any]) -> tuple[str, 
 
 
 def _labels_came_later(run: Run) -> bool:
-    """Whether what was evaluated needs --labels to be said again."""
+    """Whether evaluating again needs --labels."""
     for protocol in run.evaluated_protocols():
         with contextlib.suppress(DataError):
             if run.read_evaluation(protocol).get("labels"):
@@ -352,7 +352,7 @@ def _time(
 
 
 def duration(seconds: float) -> str:
-    """12 s, 3 min, 2 h 05 min."""
+    """A readable duration: 12 s, 3 min, 2 h 05 min."""
     hours, minutes = divmod(round(seconds / 60), 60)
     if hours:
         return f"{hours} h {minutes:02d} min"

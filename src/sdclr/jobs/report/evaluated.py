@@ -41,9 +41,9 @@ def build_report(
 ) -> Report:
     """Gather evaluated runs into one report.
 
-    Runs whose configs are equal but for seed, split, device and paths are one arm. Several seeds of one split are
-    averaged first, then the splits: every mean and population std is over splits, and n counts splits. Where all runs
-    are of one split, as those of somebody's own images are, it is over seeds, and n counts these.
+    Runs whose configs are equal except for seed, split, device and paths form one arm. Several seeds of one split are
+    averaged first, then the splits: every mean and population std is over splits, and n counts splits. If all runs
+    are of one split, as with the user's own images, they are over seeds, and n counts seeds.
     The first arm is the baseline of the paired comparisons. ``groups``: ``thirds`` or ``thresholds`` instead of the
     data set's own convention.
 
@@ -93,5 +93,5 @@ def build_report(
         },
         classes=class_rows(folders[0], probes) if len(folders) == 1 else [],
         glance=glance(arms, comparisons),
-        competitors=first_competitors(arms) if len(folders) > 1 else {},  # else its details have it
+        competitors=first_competitors(arms) if len(folders) > 1 else {},  # otherwise in the details
     )

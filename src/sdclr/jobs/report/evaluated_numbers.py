@@ -1,6 +1,6 @@
 """What a report of evaluated runs computes: means over splits or seeds, comparisons, bars, curves, counts.
 
-C classes. Accuracies are fractions; says nothing in words.
+C classes. Accuracies are fractions; no text is written here.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def compare(baseline: Arm, arm: Arm, probe: str) -> list[Comparison]:
         single, over = (b[min(shared)] - a[min(shared)] if len(shared) == 1 else None), arm.over
         if found and math.isnan(found.low):
             interval, single = None, found.mean
-        if over == "seeds" and not shared:  # of one split all the same
+        if over == "seeds" and not shared:  # still of one split
             single, over = statistics.fmean(b.values()) - statistics.fmean(a.values()), "splits"
         results.append(
             Comparison(probe, key, baseline.label, arm.label, len(shared), interval, single, over)
@@ -68,12 +68,12 @@ def compare(baseline: Arm, arm: Arm, probe: str) -> list[Comparison]:
 
 
 def _known(values: Mapping[int, float]) -> dict[int, float]:
-    """Without the splits in which the group of classes is empty."""
+    """The values without the splits in which the group of classes is empty."""
     return {split: value for split, value in values.items() if not math.isnan(value)}
 
 
 def chance(runs: Sequence[RunFolder]) -> float:
-    """Accuracy of a guess, its mean where the classes that were left out differ between the runs."""
+    """Accuracy of a random guess; its mean if the classes that were left out differ between the runs."""
     chances = [run.evaluation.chance for run in runs]
     return chances[0] if len(set(chances)) == 1 else statistics.fmean(chances)
 
@@ -85,7 +85,7 @@ def class_bars(arms: Sequence[Arm], probe: str) -> ClassBars:
         per_repeat = []
         for seeds in arm.repeats(probe).values():
             counts = np.asarray(seeds[0].evaluation.train_counts)
-            # the reverse of class_groups' ascending order, so that ranks and groups agree where counts are equal
+            # the reverse of class_groups' ascending order, so that ranks and groups agree for equal counts
             order = np.argsort(counts, kind="stable")[::-1]
             measured = [run.evaluation.probes[probe].per_class_accuracy for run in seeds]
             accuracy = np.mean(np.array(measured, dtype=np.float64), axis=0)  # nan: not tested
@@ -102,7 +102,7 @@ def class_bars(arms: Sequence[Arm], probe: str) -> ClassBars:
     }
     names = [group_of[rank] for rank in range(len(counts))]
     classes: list[str] = []
-    # of several splits each has another class at a rank
+    # with several splits, each has another class at a rank
     if len({(run.split_number, tuple(run.evaluation.train_counts)) for run in runs}) == 1:
         evaluation = runs[0].evaluation
         order = np.argsort(np.asarray(evaluation.train_counts), kind="stable")[::-1]
@@ -151,7 +151,7 @@ def split_counts(runs: Sequence[RunFolder]) -> list[SplitCounts]:
 
 
 def first_competitors(arms: Sequence[Arm]) -> dict[str, Competitor]:
-    """Of the first run of each arm that has one to show."""
+    """Arm -> the competitor of its first run that has one to show."""
     found: dict[str, Competitor] = {}
     for arm in arms:
         for run in arm.runs:

@@ -1,6 +1,6 @@
-"""What a report of evaluated runs says in words: its description, its first glance, the facts beside its numbers.
+"""The text of a report of evaluated runs: its description, its first glance, the facts beside its numbers.
 
-Measures and compares nothing: what was compared is passed in.
+Measures and compares nothing: comparisons are passed in.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def description(arms: Sequence[Arm], protocol: str) -> str:
 
 
 def _networks(settings: Sequence[Mapping[str, Any]]) -> str:
-    """resnet18 (width 64), with the width where a network has one."""
+    """For example "resnet18 (width 64)"; the width is given if a network has one."""
     names: dict[str, None] = {}
     for mine in settings:
         width = _width(mine)
@@ -62,7 +62,7 @@ def _networks(settings: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _how_tested(runs: Sequence[RunFolder]) -> str:
-    """Sentences on labels that came later, and on accuracies without a test set."""
+    """Sentences on labels that were supplied later, and on accuracies without a test set."""
     sentences: dict[str, None] = {}
     for run in runs:
         if (labels := run.evaluation.labels) is not None:
@@ -81,7 +81,7 @@ def _how_tested(runs: Sequence[RunFolder]) -> str:
 
 
 def _precision(runs: Sequence[RunFolder]) -> str:
-    """A sentence on features in bf16, which names the runs where not all have them; nothing where none has."""
+    """A sentence on features in bf16, naming the runs if not all have them; empty if none has."""
     in_bf16 = [run for run in runs if run.evaluation.features_in == "bf16"]
     if not in_bf16:
         return ""
@@ -92,7 +92,7 @@ def _precision(runs: Sequence[RunFolder]) -> str:
 
 
 def _test_set(run: RunFolder) -> str:
-    """What the test images are called, and how many there are; empty where there are none of somebody's own."""
+    """What the test images are called, and how many there are; empty unless they are the user's own."""
     if run.settings.get("data.name") != "images" or run.evaluation.tested_on == "cross-validation":
         return ""
     given = run.settings.get("data.test_path")
@@ -108,7 +108,7 @@ def _test_set(run: RunFolder) -> str:
 
 
 def _untested(runs: Sequence[RunFolder]) -> str:
-    """A sentence that names the classes which no probe could test; nothing where there are none."""
+    """A sentence naming the classes that a probe could not test; empty if there are none."""
     names: dict[str, None] = {}
     for run in runs:
         for probe in run.evaluation.probes.values():
@@ -120,7 +120,7 @@ def _untested(runs: Sequence[RunFolder]) -> str:
 
 
 def glance(arms: Sequence[Arm], comparisons: Sequence[Comparison]) -> Glance | None:
-    """Of several runs: the difference of all classes by the first probe, in a sentence for each arm."""
+    """For several runs: the difference over all classes by the first probe, in a sentence for each arm."""
     runs = [run for arm in arms for run in arm.runs]
     if len(runs) == 1:
         return None
@@ -164,7 +164,7 @@ def _direction(comparison: Comparison) -> Literal["good", "bad", "open"]:
 
 
 def facts(arms: Sequence[Arm], protocol: str) -> list[Fact]:
-    """What a reader must know to judge the numbers, then every other setting in which the arms differ."""
+    """The facts needed to judge the numbers, then every other setting in which the arms differ."""
     named = {
         "method.projector_layers": "head depth (layers)",
         "method.norms": "norms",
@@ -200,7 +200,7 @@ def facts(arms: Sequence[Arm], protocol: str) -> list[Fact]:
 
 
 def _prunable(arm: Arm) -> str:
-    """The share of all backbone weights that the competitor may be pruned of, and the layers that hold them."""
+    """The share of all backbone weights that the competitor may prune, and the layers that contain them."""
     texts: dict[str, None] = {}
     for run in arm.runs:
         resolved = run.environment.get("resolved") or {}
@@ -243,12 +243,12 @@ def run_record(arm: Arm, run: RunFolder) -> RunRecord:
 def probe_detail(runs: Sequence[RunFolder], probe: str) -> str:
     found = [run.evaluation.probes[probe].detail for run in runs if probe in run.evaluation.probes]
     details = list(dict.fromkeys(filter(None, found)))
-    # where runs differ, the evaluation files say how
+    # if runs differ, the evaluation files have the details
     return details[0] if len(details) == 1 else ""
 
 
 def source_of(runs: Sequence[RunFolder]) -> str:
-    """What the images of the first run are called; a report has runs on one data set alone."""
+    """What the images of the first run are called; all runs of a report are on one data set."""
     return source_name(runs[0].settings, runs[0].evaluation.dataset)
 
 
@@ -267,5 +267,5 @@ def _has_width(settings: Mapping[str, Any]) -> bool:
 
 
 def _imbalance_ratio(counts: Sequence[int]) -> str:
-    """Images of the largest class / images of the smallest one, as they are."""
+    """Images of the largest class / images of the smallest one."""
     return f"{max(counts) / min(counts):.4g}" if min(counts) > 0 else "infinite"

@@ -23,11 +23,11 @@ from sdclr.storage.durable_files import make_folder, write_atomically
 
 @dataclass(frozen=True)
 class WrittenFigures:
-    """What came of it."""
+    """The written files, and the figures that could not be drawn."""
 
     files: Sequence[Path]
     missing: dict[str, str]
-    """Title of a figure -> what it needs, with the command that makes it."""
+    """Title of a figure -> what it needs, with the command that creates it."""
 
 
 def write_figures(
@@ -38,10 +38,10 @@ def write_figures(
     *,
     overwrite: bool = False,
 ) -> WrittenFigures:
-    """Draw each figure that the runs give: NAME.svg, NAME.png and NAME.csv in ``out``.
+    """Draw each figure that the runs allow: NAME.svg, NAME.png and NAME.csv in ``out``.
 
-    Evaluated runs give what is said of accuracies, any run what it measured while it trained. Raises ConfigError
-    where a file of that name exists, unless ``overwrite``; and what :func:`build_report` raises.
+    Figures of accuracies need evaluated runs, those of training any run. Raises ConfigError
+    if a file of that name exists, unless ``overwrite``; and what :func:`build_report` raises.
 
     >>> import sdclr
     >>> config = sdclr.recipe("digits_sdclr").with_values({"epochs": 1, "views.size": 8, "backbone.width": 4})
@@ -80,7 +80,7 @@ def write_figures(
 
 
 def _require_free(out: Path, figures: Sequence[Figure]) -> None:
-    """ConfigError for a file that exists, before anything is drawn."""
+    """Raise ConfigError for a file that exists, before anything is drawn."""
     for name in (name for figure in figures for name in file_names(figure)):
         if (out / name).exists():
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""Where a report goes: the terminal, standard output, or a file for each format."""
+"""Deliver a report: to the terminal, standard output, or a file for each format."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sdclr.storage.output_files import begins_with, require_free
 
 R = TypeVar("R")
 SUFFIXES = (".md", ".csv", ".html", ".json", ".tex")
-"""Of the formats that can be a file."""
+"""Suffixes of the formats that can be a file."""
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,15 @@ class FileFormat(Generic[R]):
     suffix: str
     render: Callable[[R], str]
     mark: str
-    """What files of this format begin with, if they are ours; put there where ``render`` has not."""
+    """The first characters of our files of this format; prepended if ``render`` has not written them."""
     default: Path | None = None
-    """Where it goes when no place is given; None is standard output."""
+    """The target if no place is given; None is standard output."""
 
 
 def check_formats(wanted: set[str], known: Mapping[str, object]) -> None:
-    """Raise ConfigError for a format that does not exist, or for none at all, before any work."""
+    """Raise ConfigError for an unknown format, or if none is given, before any work."""
     choice = f"choose from terminal, {', '.join(known)}."
-    if isinstance(wanted, str):  # whose letters a set would be made of
+    if isinstance(wanted, str):  # a set of it would consist of its letters
         raise ConfigError(
             f"formats are a set of names, such as {{'html'}}, got {wanted!r}; {choice}"
         )
@@ -55,12 +55,12 @@ def places(
     overwrite: bool,
     ours: bool,
 ) -> dict[str, Path | None]:
-    """Where each wanted file format goes, found free before any work; None is standard output.
+    """The target of each requested file format, checked to be free before any work; None is standard output.
 
-    ``out`` may be a folder, in which files are named ``stem``; with several file formats it lends its name and each
-    format its suffix. A file that exists is replaced with ``overwrite``, or where the name is not the user's own (a
-    default, in a run folder, or with ``ours`` one that a workflow has chosen) and the file is ours by its first words;
-    else it is a ConfigError. Raises StorageError where it cannot be written.
+    ``out`` may be a folder, in which files are named ``stem``; with several file formats it gives the name and each
+    format the suffix. An existing file is replaced with ``overwrite``, or if its name is not the user's choice (a
+    default, in a run folder, or with ``ours`` one that a workflow has chosen) and its first characters show that it is
+    ours; otherwise it is a ConfigError. Raises StorageError if a target cannot be written.
     """
     try:
         return _places(wanted, formats, out, stem, overwrite=overwrite, ours=ours)
@@ -101,7 +101,7 @@ def _places(
 
 
 def _with_suffix(out: Path, suffix: str) -> Path:
-    """The suffix of another format is replaced; any other ending, as of abl_0.5, is part of the name."""
+    """Replace the suffix of another format; any other ending, as in abl_0.5, is part of the name."""
     if out.suffix.lower() in SUFFIXES:
         return out.with_suffix(suffix)
     return out.with_name(f"{out.name}{suffix}")
@@ -113,12 +113,12 @@ def _may_be_replaced(target: Path, found: FileFormat[R], *, named: bool) -> bool
 
 
 def may_be_replaced(target: Path, found: FileFormat[R]) -> bool:
-    """Whether a file is ours, by its first words."""
+    """Whether a file is ours, by its first characters, or empty."""
     return begins_with(target, found.mark) or _is_empty(target)
 
 
 def _is_empty(target: Path) -> bool:
-    """What a full disk has left of a report; nothing is lost with it."""
+    """Whether a file is empty, as a full disk leaves a report; replacing it loses nothing."""
     return target.is_file() and not target.is_symlink() and target.stat().st_size == 0
 
 
@@ -133,7 +133,7 @@ def build_and_deliver(
     overwrite: bool,
     ours: bool,
 ) -> R:
-    """The report, delivered in each of the ``wanted`` formats: every place is found free before it is built."""
+    """Build the report and deliver it in each of the ``wanted`` formats; all targets are checked before it is built."""
     check_formats(wanted, formats)
     targets = places(wanted, formats, out, "report", overwrite=overwrite, ours=ours)
     report = build()
@@ -149,9 +149,9 @@ def deliver(
     targets: Mapping[str, Path | None],
     console: Console | None,
 ) -> None:
-    """Write the file formats to their ``targets``, and show the report where "terminal" is wanted.
+    """Write the file formats to their ``targets``, and show the report if "terminal" is wanted.
 
-    Files come first: what the terminal cannot show is not lost. Raises StorageError where a file cannot be written.
+    Files come first: an error of the terminal loses nothing. Raises StorageError if a file cannot be written.
     """
     console = console or Console()
     for name, target in targets.items():

@@ -1,7 +1,7 @@
-"""The paper's table over evaluated runs, next to what was published.
+"""The paper's table over evaluated runs, next to the published numbers.
 
 Per split (its seeds averaged) and mean ± population std over the splits: All, Many, Medium, Few, the std of the groups
-and of the classes, for the paper's probes, and after them for every other one that was measured.
+and of the classes, for the paper's probes, followed by every other probe that was measured.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def _key(arm: Arm) -> tuple[str, str]:
 
 
 def _labels(arms: Sequence[Arm]) -> list[str]:
-    """ "SDCLR on D_i"; the settings that differ are added where two arms would be called the same."""
+    """For example "SDCLR on D_i"; the settings that differ are added if two arms would have the same label."""
     short = [
         f"{arm.method} on {SUBSETS.get(_key(arm)[1], _key(arm)[1])}{', their file' if _is_adopted(arm) else ''}"
         for arm in arms
@@ -136,7 +136,7 @@ def _is_adopted(arm: Arm) -> bool:
 
 
 def _settings(settings: Mapping[str, Any]) -> list[str]:
-    """Head depth, norms, temperature and prune ratio; "-" where the method has no such thing."""
+    """Head depth, norms, temperature and prune ratio; "-" if the method has no such setting."""
     names = ("projector_layers", "norms", "temperature", "prune_ratio")
     return [
         "-" if (value := settings.get(f"method.{name}")) is None else str(value) for name in names
@@ -198,7 +198,7 @@ _THE_METHOD = {f"method.{name}" for name in ("name", *_COMPETITOR)}
 
 
 def _passes(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """method.passes of a method that has no choice: each branch of SDCLR is a pass of its own."""
+    """method.passes for a method without that setting: each branch of SDCLR is a separate pass."""
     return {"method.passes": "separate" if "method.norms" in settings else "joint"}
 
 
@@ -217,8 +217,8 @@ def _confounds(arms: Sequence[Arm]) -> list[str]:
 
 
 def _published_settings(dataset: str, arm: tuple[str, str]) -> dict[str, Any]:
-    """What decides the numbers of a published arm, by dotted name: its recipe. Of one that was never published, what
-    all arms of its data set share."""
+    """The settings that determine the numbers of a published arm, by dotted name, from its recipe. For an unpublished
+    arm, those that all arms of its data set share."""
     published = {
         known for (name, _), rows in PUBLISHED.items() if name == dataset for known in rows
     }
@@ -236,7 +236,7 @@ def _published_settings(dataset: str, arm: tuple[str, str]) -> dict[str, Any]:
 
 
 def _unlike_published(arms: Sequence[Arm], dataset: str, protocol: str) -> list[str]:
-    """What separates these runs from the published ones, in words; nothing for a data set without published rows."""
+    """Differences between these runs and the published ones, in words; empty for a data set without published rows."""
     if dataset not in GROUPS:
         return []
     found = (

@@ -13,7 +13,7 @@ from sdclr.methods.table import method_title
 
 @dataclass(frozen=True)
 class RunFolder:
-    """What one run has left on disk."""
+    """What one run has written to disk."""
 
     path: Path
     settings: Mapping[str, Any]
@@ -21,14 +21,14 @@ class RunFolder:
     split: Mapping[str, Any]
     environment: Mapping[str, Any]
     metrics: Sequence[Mapping[str, float]]
-    """One entry an epoch, in order, with what the records of the images say by group."""
+    """One entry per epoch, in order, with the image records by group."""
     share_of_few: float | None
-    """Of the training images, where that is known."""
+    """Share of the training images in few classes, if known."""
     evaluation: Evaluation
 
     @property
     def method(self) -> str:
-        """As the paper writes it."""
+        """The method's name as the paper writes it."""
         return method_title(self.settings, self.environment.get("method"))
 
     @property

@@ -1,6 +1,6 @@
-"""JOB run folders without an evaluation -> a report of what can be said without labels.
+"""JOB run folders without an evaluation -> a report of what is known without labels.
 
-Reads config.yaml, choices.json, images.json, environment.json, metrics.jsonl and, where it is there, examination/.
+Reads config.yaml, choices.json, images.json, environment.json, metrics.jsonl and, if it exists, examination/.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from sdclr.storage import durable_files
 EXAMINATION = f"{EXAMINATION_FOLDER}/numbers.json"
 LONGEST_LIST = 20
 LARGEST_PICTURE = 200_000
-"""Bytes of one small JPEG, a hundredth of which is usual."""
+"""Largest size of one small JPEG in bytes; a hundredth of it is usual."""
 MEANINGS = {
     "found": (
         "views that find each other",
@@ -61,10 +61,10 @@ MEANINGS = {
 def build_unlabelled_report(
     runs: Sequence[Path | str], why_missing: Mapping[str, Mapping[str, str]] | None = None
 ) -> UnlabelledReport:
-    """Gather finished runs that nothing was evaluated of. Raises MissingInputError for one that is not finished.
+    """Gather finished runs without an evaluation. Raises MissingInputError for one that is not finished.
 
-    Side files that are damaged or lost (choices, pictures, the examination, versions) are left out with a warning.
-    ``why_missing``: run folder -> section of the page -> why it is not there.
+    Damaged or missing side files (choices, pictures, the examination, versions) are left out with a warning.
+    ``why_missing``: run folder -> section of the page -> why it is missing.
     """
     why = why_missing or {}
     return UnlabelledReport(
@@ -79,9 +79,9 @@ def read_without_labels(
     why_missing: Mapping[str, str] | None = None,
     label: str | None = None,
 ) -> UnlabelledRun:
-    """What can be said of a finished run without labels; ``protocol``: of the evaluation that stands beside it.
+    """What is known of a finished run without labels; ``protocol``: that of the evaluation shown beside it.
 
-    ``why_missing``: section of the page -> why it is not there. ``label``: of the arm, where it is not the method.
+    ``why_missing``: section of the page -> why it is missing. ``label``: the arm's label, if it is not the method.
     """
     run.require()
     if not run.backbone_path.is_file():
@@ -126,7 +126,7 @@ def read_without_labels(
 
 
 def _with_effect(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Names and values, without what the run's backbone has no use for."""
+    """Names and values, without the settings that do not affect the run's backbone."""
     unused = settings_without_effect(str(settings.get("backbone.name")))
     hidden = {f"backbone.{name}" for name in unused}
     return [(name, setting_text(value)) for name, value in settings.items() if name not in hidden]
@@ -142,13 +142,13 @@ def _record(
 
 
 def _examination(run: Run) -> Mapping[str, Any]:
-    """numbers.json of the run's own backbone; empty where there is none, and with a warning where it is damaged."""
+    """numbers.json for the run's own backbone; empty if there is none, with a warning if it is damaged."""
     content = run.read_side_file(EXAMINATION, optional=True)
     return content if content and content["backbone"] == run.backbone_identity() else {}
 
 
 def is_analysed(run: Run, name: str) -> bool:
-    """Whether a file of RUN/examination/ is sound, and about the backbone that lies there now."""
+    """Whether a file of RUN/examination/ is sound and describes the current backbone."""
     try:
         content = run.read_json(name)
     except (DataError, MissingInputError):
@@ -157,7 +157,7 @@ def is_analysed(run: Run, name: str) -> bool:
 
 
 def is_examined(run: Run) -> bool:
-    """Whether RUN/examination/ is whole, and belongs to the backbone that lies there now."""
+    """Whether RUN/examination/ is complete and describes the current backbone."""
     try:
         content = run.read_json(EXAMINATION)
         run.read_json(MAP_FILE)  # an earlier version did not write it
@@ -173,16 +173,16 @@ def is_examined(run: Run) -> bool:
 
 
 def has_own_images(run: Run) -> bool:
-    """Whether a run was trained on somebody's own images, of which a report has more to show than numbers."""
+    """Whether a run was trained on the user's own images, for which a report shows more than numbers."""
     try:
         return flatten(run.settings()).get("data.name") in ("images", "arrays")
-    except DataError:  # whoever reads the settings says so
+    except DataError:  # reported where the settings are read
         return False
 
 
 def _why_not_examined(run: Run, settings: Mapping[str, Any], why_missing: Mapping[str, str]) -> str:
-    """What has kept it from being done, and the command with which it is: that depends on what is lacking."""
-    reason = why_missing.get("neighbours")  # which an examination brings
+    """Why the run was not examined, and the command that does so, which depends on what is missing."""
+    reason = why_missing.get("neighbours")  # a section that an examination creates
     if reason is None:
         return f"{run.folder} was not examined yet: {report_command(run)}"
     sentence = f"{run.folder} was not examined: {' '.join(reason.split())}"
@@ -259,9 +259,9 @@ def _measures(examination: Mapping[str, Any]) -> list[Measure]:
 
 
 def _verdict(examination: Mapping[str, Any]) -> str:
-    """What the views say; a direction is named only where the 95 % interval of the difference excludes zero.
+    """What the views show; a direction is named only if the 95 % interval of the difference excludes zero.
 
-    The two shares are taken for independent; they are of the same images, so that the true interval is narrower.
+    The two shares are treated as independent; they are of the same images, so the true interval is narrower.
     """
     if not examination:
         return ""
@@ -319,14 +319,14 @@ def _list(title: str, lines: Sequence[str]) -> ImageList:
 
 
 class _Pictures:
-    """The small pictures of RUN/examination/; those that are lost or damaged are counted."""
+    """The small pictures of RUN/examination/; missing or damaged ones are counted."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
         self.damaged: dict[str, None] = {}
 
     def read(self, name: str, path: str, note: str = "") -> Picture | None:
-        """The picture as a data: address; None for one that is not there or is no small JPEG."""
+        """The picture as a data: URL; None if it is missing or is not a small JPEG."""
         content = _jpeg_of(self.run, name)
         if content is None:
             self.damaged[name] = None
@@ -344,7 +344,7 @@ class _Pictures:
 
 
 def _remade(run: Run) -> str:
-    """How an examination comes back."""
+    """How to restore an examination."""
     return f"Where the images are at hand they are made anew: {report_command(run, more=['--data'])} PATH"
 
 
@@ -359,7 +359,7 @@ def _jpeg_of(run: Run, name: str) -> bytes | None:
 
 
 def _neighbours(pictures: _Pictures, row: Mapping[str, Any]) -> PictureRow | None:
-    """An image and its neighbours, without those whose pictures are lost; None where its own is."""
+    """An image and its neighbours, without those whose pictures are missing; None if its own is."""
     image = pictures.read(row["image"]["file"], row["image"]["path"])
     found = [
         pictures.read(one["file"], one["path"], f"{one['similarity']:.2f}")
@@ -370,7 +370,7 @@ def _neighbours(pictures: _Pictures, row: Mapping[str, Any]) -> PictureRow | Non
 
 
 def _pair(pictures: _Pictures, row: Mapping[str, Any]) -> PictureRow | None:
-    """An image and its two views; None where one of the three pictures is lost."""
+    """An image and its two views; None if one of the three pictures is missing."""
     path = row["image"]["path"]
     parts = ((row["image"]["file"], "image"), (row["a"], "view a"), (row["b"], "view b"))
     found = [pictures.read(file, path, note) for file, note in parts]

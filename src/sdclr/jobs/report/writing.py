@@ -1,6 +1,6 @@
 """JOB run folders -> one report: a table on the terminal, Markdown, CSV, JSON, a self-contained HTML page.
 
-Which report it is depends on whether the runs were evaluated; what is in it, other modules say.
+Which report it is depends on whether the runs were evaluated; other modules build its content.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from sdclr.storage.durable_files import storage_errors
 from sdclr.storage.output_files import begins_with, lexists
 
 HEAD_CHARACTERS = 2000
-"""Of a page: what it is of stands among its first."""
+"""The first characters of a page, among which it names its runs."""
 MARKS = {
     ".html": html.MARK,
     ".md": tables.MARKDOWN_MARK,
@@ -47,7 +47,7 @@ MARKS = {
     ".tex": paper_table.LATEX_MARK,
     ".json": JSON_MARK,
 }
-"""Suffix -> what a file that a workflow writes begins with."""
+"""Suffix -> the first characters of a file that a workflow writes."""
 
 
 def write_report(
@@ -65,17 +65,17 @@ def write_report(
 ) -> Report | UnlabelledReport:
     """Build the report and deliver it in each of ``formats``: "terminal", "markdown", "csv", "json", "html".
 
-    Of runs of which none was evaluated it shows what needs no labels; their :func:`~sdclr.jobs.examine.examine` brings
-    the measurements and pictures. Of evaluated runs on somebody's own images it shows that below the numbers, unless
-    ``only_numbers``. Evaluated runs and others do not go into one report. An evaluation that is damaged is left out
-    with a warning where the runs have no other. The page of a single run shows that of any run, and of what it lacks
-    says what brings it; ``why_missing`` (run folder -> section -> words) why it could not be made.
+    If none of the runs was evaluated, it shows what needs no labels; :func:`~sdclr.jobs.examine.examine` adds
+    measurements and pictures. For evaluated runs on the user's own images it shows the same below the numbers, unless
+    ``only_numbers``. Evaluated runs and others cannot share a report. A damaged evaluation is left out
+    with a warning if the runs have no other. The page of a single run always shows this part, with the commands that
+    add what is missing; ``why_missing`` (run folder -> section -> words) explains why a section could not be made.
 
-    Markdown, CSV and JSON are printed unless ``out`` is given; HTML goes to ``out``, else to RUN/report.html, for
-    several runs to report.html in the folder that holds them. ``out`` may be a folder; with several file formats it
-    lends its name and each format its suffix, in place of that of another format. A file of the user's that exists is
+    Markdown, CSV and JSON are printed unless ``out`` is given; HTML goes to ``out``, by default to RUN/report.html, for
+    several runs to report.html in the folder that contains them. ``out`` may be a folder; with several file formats it
+    gives the name and each format the suffix, replacing that of another format. An existing file of the user's is
     a ConfigError, unless ``overwrite``; a page of ours under a default name, in a run folder, or with ``ours`` under
-    any name, is replaced. Raises StorageError where a file cannot be written.
+    any name, is replaced. Raises StorageError if a file cannot be written.
 
     >>> import sdclr
     >>> config = sdclr.recipe("digits_sdclr").with_values({"epochs": 1, "views.size": 8, "backbone.width": 4})
@@ -119,7 +119,7 @@ def write_report(
 
 
 def _usual_page(runs: Sequence[Path | str]) -> Path:
-    """Where the page goes unless somebody says so: into the run, or the folder that holds the runs."""
+    """The default place of the page: in the run, or in the folder that contains the runs."""
     folders = [Path(os.path.realpath(run)) for run in runs]
     if len(folders) == 1:
         return folders[0] / "report.html"
@@ -127,7 +127,7 @@ def _usual_page(runs: Sequence[Path | str]) -> Path:
 
 
 def _require_same_runs(page: Path, runs: Sequence[Path | str]) -> None:
-    """ConfigError where the page of other runs would be replaced, of `sdclr reproduce` for example."""
+    """Raise ConfigError if the page of other runs, for example of `sdclr reproduce`, would be replaced."""
     if len(runs) == 1 or not begins_with(page, html.MARK):
         return
     with storage_errors(page), page.open(encoding="utf-8", errors="replace") as file:
@@ -159,7 +159,7 @@ def _evaluated_files(page: Path) -> dict[str, FileFormat[EvaluatedReport]]:
 def _own_parts(
     runs: Sequence[Path | str], numbers: Report, why: Mapping[str, Mapping[str, str]]
 ) -> list[UnlabelledRun]:
-    """What is shown of each run besides the numbers: of those on somebody's own images, and of a single one."""
+    """What is shown besides the numbers: for runs on the user's own images, and for a single run."""
     parts = []
     for place in runs:
         run = Run(place)
@@ -174,13 +174,14 @@ def _own_parts(
 
 
 def _are_evaluated(runs: Sequence[Path | str]) -> bool:
-    """Whether there is an evaluation to report; damaged ones count where a sound one is there, too."""
+    """Whether there is an evaluation to report; warns of damaged ones if none is sound."""
     damage: list[str] = []
     for run in map(Run, runs):
         for protocol in run.evaluated_protocols():
             try:
                 with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # of single probes: whoever shows them says so
+                    # about single probes: given where they are shown
+                    warnings.simplefilter("ignore")
                     run.read_evaluation(protocol)
                 return True
             except DataError as error:
@@ -191,7 +192,7 @@ def _are_evaluated(runs: Sequence[Path | str]) -> bool:
 
 
 def require_replaceable(*reports: Path) -> None:
-    """ConfigError for a file that exists and is no report of ours: what a workflow checks before hours of work."""
+    """Raise ConfigError for an existing file that is not our report; a workflow checks this before hours of work."""
     for path in reports:
         if lexists(path) and not begins_with(path, MARKS[path.suffix]):
             raise ConfigError(

@@ -1,1 +1,1 @@
-"""What mining found, for people and for other tools: the page, and the lists that leave it."""
+"""The results of mining, for people and for other tools: the page, and the lists exported from it."""

@@ -1,4 +1,4 @@
-"""The columns of scores.csv, of scores.parquet and of a table of chosen images: one layout for all of them."""
+"""The columns of scores.csv, scores.parquet and a table of chosen images: one layout for all of them."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from sdclr.presentation.mined import MinedImages
 from sdclr.safe_text import as_text
 
 WANTED = "wanted"
-"""The column of the reader's marks: 1, 0 or empty. As a column of the user's table it is where marks start from."""
+"""The column of the reader's marks: 1, 0 or empty. In the user's table it contains the initial marks."""
 REMOVED = "removed"
-"""In a table for --feedback: the mark of this image was taken away. An empty cell says nothing."""
+"""In a table for --feedback: the mark of this image was removed. An empty cell has no effect."""
 CLASS, NEW = "class", "new"
-"""Columns of what is known of an image: its label, and whether an earlier collection lacks it."""
+"""Columns with an image's label, and with whether an earlier collection lacks it."""
 OWN_COLUMNS = ("path", "score", "rank", "group", "group_size", "duplicate_of", "junk", WANTED)
 
 
 def table_columns(mined: MinedImages) -> dict[str, Callable[[int], Any]]:
-    """Name -> the cell of a row. The user's columns come last but one, under names that are free."""
+    """Name -> the cell of a row. The user's columns come before the last one, under names that are free."""
     names, junk = mined.names, mined.junk
     sizes = mined.group_size
     columns: dict[str, Callable[[int], Any]] = {
@@ -43,7 +43,7 @@ def table_columns(mined: MinedImages) -> dict[str, Callable[[int], Any]]:
 
 
 def written_names(mined: MinedImages) -> dict[str, str]:
-    """What the tables call each of ``mined.columns`` but the marks: a name that is taken gets a ``_``."""
+    """The names in the tables of each of ``mined.columns`` but the marks: a name that is taken gets a ``_``."""
     taken: dict[str, Any] = {}
     for name in mined.components:
         taken[_free(name, taken)] = name

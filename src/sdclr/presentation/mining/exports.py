@@ -1,8 +1,8 @@
 """Chosen images of a collection as files that other tools read: a row of EXPORTS each.
 
 A writer is a pure function (MinedImages, rows, marks) -> bytes. ``rows`` are written in the order
-given; ``marks`` says of a row whether it is wanted (True), not wanted (False), no longer marked
-(None) or not judged (missing). The page writes the same bytes in JavaScript (templates/mining.js). Checks no path.
+given; ``marks`` maps a row to wanted (True), not wanted (False) or no longer marked (None); rows that
+were not judged are missing. The page writes the same bytes in JavaScript (templates/mining.js). Does not check paths.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Writer = Callable[[MinedImages, Iterable[int], Marks], bytes]
 
 @dataclass(frozen=True)
 class Export:
-    """A format in which chosen images leave."""
+    """A format in which chosen images are exported."""
 
     name: str
     display_name: str
@@ -37,19 +37,19 @@ class Export:
 
 
 def csv_header(mined: MinedImages) -> list[str]:
-    """The columns of ``scores.csv`` as they are written."""
+    """The header of ``scores.csv`` as it is written."""
     return [str(cell) for cell in csv_row(table_columns(mined))]
 
 
 def in_sheet_order(mined: MinedImages, rows: Iterable[int]) -> list[int]:
-    """``rows`` as the page writes them: in the order of the sheet, behind them the others by rank."""
+    """``rows`` as the page writes them: in the order of the sheet, followed by the others by rank."""
     places = {row: place for place, row in enumerate(mined.sheet.tolist())}
     last = len(places)
     return sorted(rows, key=lambda row: (places.get(row, last), int(mined.rank[row])))
 
 
 def first_marks(mined: MinedImages) -> dict[int, bool]:
-    """The marks that the user's table came with, in a column "wanted": row -> wanted or not.
+    """The initial marks from the column "wanted" of the user's table: row -> wanted or not.
 
     >>> from sdclr.presentation.mining.exports import _read_mark
     >>> [_read_mark(text) for text in ("1", "0", "", "perhaps")]
@@ -69,7 +69,7 @@ def number(value: float) -> str:
 
 
 def write_paths(mined: MinedImages, rows: Iterable[int], marks: Marks) -> bytes:
-    """One path a line, the bytes of the file system; a line break within a name is an escape."""
+    """One path per line, in the bytes of the file system; a line break within a name is escaped."""
     lines = [mined.names[row].replace("\r", "\\r").replace("\n", "\\n") + "\n" for row in rows]
     return "".join(lines).encode("utf-8", "surrogateescape")
 
@@ -96,8 +96,8 @@ def write_fiftyone(mined: MinedImages, rows: Iterable[int], marks: Marks) -> byt
 def write_label_studio(mined: MinedImages, rows: Iterable[int], marks: Marks) -> bytes:
     """Tasks for Label Studio's import; marks are choices.
 
-    It takes scores from 0 to 1 alone: a prediction's is the share of all images that are not rarer,
-    1.0 for rank 1. The score itself is with the task's data.
+    It only accepts scores from 0 to 1: a prediction's is the share of all images that are not rarer,
+    1.0 for rank 1. The score itself is in the task's data.
     """
     tasks = []
     for row in rows:
@@ -117,7 +117,7 @@ def write_label_studio(mined: MinedImages, rows: Iterable[int], marks: Marks) ->
 
 
 def write_cvat(mined: MinedImages, rows: Iterable[int], marks: Marks) -> bytes:
-    """CVAT's list of files on a share or in a cloud storage, in this order: the data of a task."""
+    """CVAT's list of files on a share or in cloud storage, in this order: the data of a task."""
     files = [mined.names[row] for row in rows]
     return _json({"server_files": files, "sorting_method": "predefined", "image_quality": 70})
 
@@ -142,10 +142,10 @@ EXPORTS: Table[Export] = Table(
 
 
 def warning(mined: MinedImages, export: str, rows: Sequence[int]) -> str:
-    """What does not come over in this format, one sentence; empty where everything does.
+    """What this format cannot represent, in one sentence; empty if it represents everything.
 
-    A line break in a name is an escape in lists and tables, and so is, in tables, what no table
-    holds: bytes that are no text, and signs that turn or hide others.
+    A line break in a name is escaped in lists and tables; tables also escape bytes that are not text,
+    and bidirectional or invisible characters.
     """
     changed = [row for row in rows if _changes(mined.names[row], export)]
     if not changed:
@@ -157,7 +157,7 @@ def warning(mined: MinedImages, export: str, rows: Sequence[int]) -> str:
 
 
 def full_path(mined: MinedImages, row: int) -> str:
-    """The image's path with its root before it."""
+    """The image's path prefixed with its root."""
     root = mined.root
     return f"{root.rstrip('/')}/{mined.names[row]}" if root else mined.names[row]
 
@@ -172,7 +172,7 @@ _LOCAL_FILES = "/data/local-files/?d="
 
 
 def _mark_cell(marks: Marks, row: int) -> str:
-    """Empty where nothing was said: marks that others have set since must survive the table."""
+    """The cell of a mark; empty if there is none, so that marks set elsewhere since then are kept."""
     if row not in marks:
         return ""
     mark = marks[row]

@@ -1,9 +1,9 @@
-"""One self-contained HTML page of what mining found: groups of pictures, a table, a map, exports.
+"""One self-contained HTML page with the results of mining: groups of pictures, a table, a map, exports.
 
-It opens from a disk, makes no request and has no part from elsewhere. A Content-Security-Policy
-allows the one script and the one style by their hashes. The first groups are in the HTML itself,
-so that they are there without JavaScript; everything else is data that the script shows bit by bit.
-Opens no file: small pictures are handed over as JPEG bytes.
+It opens from a disk, makes no requests and has no external parts. A Content-Security-Policy allows
+the one script and the one style by their hashes. The first groups are in the HTML itself, so that
+they are shown without JavaScript; everything else is data that the script shows incrementally.
+Opens no files: small pictures are passed in as JPEG bytes.
 
 N images.
 """
@@ -27,24 +27,24 @@ from sdclr.presentation.pages import allowed, source, template
 from sdclr.safe_text import as_text, counted, csv_cell, one_line, table_text
 
 MOST_PICTURES = 1000
-"""Images that a page has pictures of; the others are rows of its table."""
+"""The most images shown as pictures; the others are rows of the table."""
 PICTURE_SIDE = 144
-"""Pixels of the longer side of a picture: 1,000 of them take about 6 MB as JPEG."""
+"""Longer side of a picture in pixels: 1,000 of them take about 6 MB as JPEG."""
 PICTURES_IN_HTML = 120
-"""Pictures of the first groups that are there without JavaScript."""
+"""Pictures of the first groups that are shown without JavaScript."""
 JUNK_PICTURES = 60
 
 
 @dataclass(frozen=True)
 class Tile:
-    """An image on the page, as its HTML has it."""
+    """An image on the page, as shown in its HTML."""
 
     row: int
     path: str
     score: str
     copies: int
     picture: str
-    """A data: address, or nothing."""
+    """A data: URL, or empty."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,12 @@ class Group:
     number: int
     alike: str
     score: str
-    """Of the group; empty for one image, which shows its own."""
+    """The group's score; empty for a single image, which shows its own."""
     tiles: Sequence[Tile]
 
 
 def pictured_rows(mined: MinedImages, *, top: int) -> Rows:
-    """The rows to make pictures of, at most MOST_PICTURES: the top of the sheet, junk, then copies."""
+    """The rows to show as pictures, at most MOST_PICTURES: the top of the sheet, junk, then copies."""
     shown = mined.sheet[: max(0, min(top, MOST_PICTURES))]
     junk = _by_rank(mined, mined.is_junk)[:JUNK_PICTURES]
     copies = np.flatnonzero(mined.is_copy & np.isin(mined.duplicate_of, shown))
@@ -97,7 +97,7 @@ def render_mined_html(mined: MinedImages, thumbnails: Mapping[int, bytes], *, to
 
 
 def short_number(value: float) -> str:
-    """A number at a glance, as the page's script rounds it: four digits below 10,000; a dash for NaN.
+    """A short number, rounded as by the page's script: four digits below 10,000; a dash for NaN.
 
     >>> short_number(0.123456), short_number(5.0), short_number(12345.678)
     ('0.1235', '5.0', '12345.678')
@@ -107,7 +107,7 @@ def short_number(value: float) -> str:
 
 
 def _groups(mined: MinedImages, shown: Rows, thumbnails: Mapping[int, bytes]) -> Sequence[Group]:
-    """The first groups of the sheet, whole, until their pictures are enough."""
+    """The first groups of the sheet, until there are enough pictures."""
     members: dict[int, list[int]] = {}
     for row in shown.tolist():
         members.setdefault(int(mined.group[row]), []).append(row)
@@ -160,7 +160,7 @@ def _by_rank(mined: MinedImages, among: npt.NDArray[np.bool_]) -> Rows:
 def _data(
     mined: MinedImages, thumbnails: Mapping[int, bytes], in_html: set[int], num_shown: int
 ) -> str:
-    """What the script shows, as JSON that may stand within HTML: columns, numbers in base64."""
+    """The script's data, as JSON that is safe within HTML: columns, numbers in base64."""
     junk = np.zeros(len(mined), dtype=np.int64)
     for bit, flags in enumerate(mined.junk.values()):
         junk |= flags.astype(np.int64) << bit
@@ -203,12 +203,12 @@ def _data(
             row: _base64(picture) for row, picture in thumbnails.items() if row not in in_html
         },
     }
-    text = json.dumps(values, separators=(",", ":"))  # all in ASCII, lone surrogates as well
+    text = json.dumps(values, separators=(",", ":"))  # all in ASCII, including lone surrogates
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _changed(names: Sequence[str], written: Callable[[str], str]) -> dict[int, str]:
-    """Row -> how its name is written, where that is not the name itself."""
+    """Row -> its written name, if that differs from the name itself."""
     texts = map(written, names)
     return {row: text for row, text in enumerate(texts) if text != names[row]}
 

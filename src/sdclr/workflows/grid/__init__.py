@@ -1,1 +1,1 @@
-"""A grid of arms x splits x seeds that is to answer a question: a file, its runs, their records and a report."""
+"""A grid of arms x splits x seeds to answer a question: a file, its runs, their records and a report."""

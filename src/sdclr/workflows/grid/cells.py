@@ -1,7 +1,7 @@
 """The cells of a grid: which are done, and how one of several workers claims one.
 
-Everything is read off files: a record says that a cell is done, a lock that somebody works on it, the run folder how
-far it is, a file of failures/ why it failed.
+All state is in files: a record shows that a cell is done, a lock that a process works on it, the run folder its
+progress, a file in failures/ why it failed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ STATES: dict[State, str] = {
 
 
 def shared_keys(cells: GridCells, one: str, other: str) -> set[Key]:
-    """What the cells of two arms have in common."""
+    """The keys that the cells of two arms have in common."""
     keys: dict[str, set[Key]] = {one: set(), other: set()}
     for cell in cells.cells:
         if cell.arm in keys:
@@ -61,11 +61,11 @@ class GridCells:
     out: Path
     records: Records
     only: Sequence[str] = ()
-    """Names of the cells that are worked on; none named: all."""
+    """Names of the cells to work on; empty: all."""
     sitting: str = ""
-    """Names one start of the command: what failed in it is not tried again in it."""
+    """Identifies one start of the command: a cell that failed in it is not retried in it."""
     command: str = ""
-    """What a person types for all of it."""
+    """The command line for all of it."""
     _done: set[str] = field(default_factory=set)
 
     @property
@@ -79,7 +79,7 @@ class GridCells:
 
     @cached_property
     def wanted(self) -> Sequence[Cell]:
-        """The cells that are worked on. Raises ConfigError for a name in ``only`` that no cell has."""
+        """The cells to work on. Raises ConfigError for a name in ``only`` that no cell has."""
         names = {name_of(cell): cell for cell in self.cells}
         for name in self.only:
             if name not in names:
@@ -96,14 +96,14 @@ class GridCells:
         bare = Cell(arm, config, Run(self.out), split)
         mark = training_fingerprint(bare)
         name = f"{name_of(bare)}-{mark}"
-        # begun when the arm had another name
+        # started when the arm had another name
         rest = name.removeprefix(arm)
         begun = [folder for folder in self._folders if folder.endswith(rest)]
         return self.out / (begun[0] if len(begun) == 1 and name not in begun else name)
 
     @cached_property
     def _folders(self) -> Sequence[str]:
-        """Run folders that are there."""
+        """Existing run folders."""
         return sorted(path.parent.name for path in self.out.glob(f"*/{CONFIG_FILE}"))
 
     @cached_property
@@ -116,7 +116,7 @@ class GridCells:
         return self.fingerprints[cell.run.folder]
 
     def read_records(self) -> dict[Path, CellRecord]:
-        """Run folder -> record, of the cells that are done."""
+        """Run folder -> record, for the cells that are done."""
         places = {
             self.records.path(cell, self.fingerprint(cell)): self.fingerprint(cell)
             for cell in self.cells
@@ -126,7 +126,7 @@ class GridCells:
         return {folder: found[one] for folder, one in self.fingerprints.items() if one in found}
 
     def is_done(self, cell: Cell) -> bool:
-        """Whether the cell's record was there when records were read, or is there now."""
+        """Whether the cell's record existed when records were read, or exists now."""
         mark = self.fingerprint(cell)
         if mark not in self._done and self.records.has(cell, mark, self.grid.probes):
             self._done.add(mark)
@@ -143,15 +143,15 @@ class GridCells:
         return "failed" if state != "running" and self.failures.has(cell) else state
 
     def claim_lock(self, cell: Cell) -> Lock:
-        """Held by who works on the cell, from its training to its record."""
+        """The lock held by the process that works on the cell, from its training to its record."""
         name = cell.run.folder.name
         return Lock(self.out / f".{name}.claim", f"the cell {name}", removed=True)
 
     @contextlib.contextmanager
     def claim(self, cell: Cell) -> Iterator[bool]:
-        """Whether the cell is ours inside: nobody else holds it, and it is not done.
+        """Yield whether this process holds the cell: no other one does, and it is not done.
 
-        Of any number of processes and threads that claim a cell at once, one gets it.
+        Of any number of processes and threads that claim a cell at once, exactly one gets it.
         """
         lock = self.claim_lock(cell)
         if lock.held_elsewhere():
@@ -167,11 +167,11 @@ class GridCells:
             return
         with contextlib.ExitStack() as stack:
             stack.push(lock)
-            # again, now that nobody else can finish it
+            # again, now that no other process can finish it
             yield not self.is_done(cell) and not cell.run.in_use()
 
     def require_lists(self) -> None:
-        """ConfigError where a cell that is still to be run needs the authors' lists, and nobody said where they are."""
+        """Raise ConfigError if a cell still to be run needs the authors' lists, and their folder was not given."""
         for cell in self.wanted:
             wants = cell.split.origin == "authors" and cell.config.data.splits_dir is None
             if wants and not self.is_done(cell):

@@ -17,17 +17,17 @@ LONGEST_MESSAGE = 2000
 
 @dataclass(frozen=True)
 class Failures:
-    """The files of ``folder``, by the name of the cell's run folder."""
+    """The files in ``folder``, by the name of the cell's run folder."""
 
     folder: Path
     sitting: str = ""
-    """Names one start of the command: what failed in it is not tried again in it."""
+    """Identifies one start of the command: a cell that failed in it is not retried in it."""
 
     def _path(self, cell: Cell) -> Path:
         return self.folder / f"{cell.run.folder.name}.json"
 
     def read(self, cell: Cell) -> dict[str, Any] | None:
-        """What is written of the cell's last failure; None where it has not failed."""
+        """The record of the cell's last failure; None if it has not failed."""
         try:
             found = read_json_file(self._path(cell))
         except FileNotFoundError:
@@ -49,7 +49,7 @@ class Failures:
         return failure is not None and failure.get("sitting") == self.sitting
 
     def record(self, cell: Cell, kind: str, message: str, detail: str = "") -> None:
-        """Write down why a cell failed."""
+        """Record why a cell failed."""
         content = {
             "arm": cell.arm,
             "split": str(cell.split),

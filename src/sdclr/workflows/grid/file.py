@@ -1,14 +1,14 @@
-"""A grid's file: which arms on which splits with which seeds, and the question that they are to answer.
+"""A grid's file: which arms on which splits with which seeds, and the question that they should answer.
 
-    base: digits_sdclr                      # the recipe that every arm begins with
+    base: digits_sdclr                      # the recipe that every arm starts from
     overrides: {epochs: 20}                 # settings of all arms
     arms:
-      simclr: {recipe: digits_simclr}       # an arm may begin with another recipe,
-      sdclr:                                # and has settings of its own
+      simclr: {recipe: digits_simclr}       # an arm may start from another recipe,
+      sdclr:                                # have its own settings
         settings: {method.prune_ratio: 0.5}
-        splits: [1-3, generated 101-105]    # and splits of its own
+        splits: [1-3, generated 101-105]    # and its own splits
     splits: [1-3]
-    question: {baseline: simclr, d: 1.0}    # written down before the first run
+    question: {baseline: simclr, d: 1.0}    # fixed before the first run
 
 A mistake is one ConfigError that names the file and the key. Reading a file imports no torch.
 """
@@ -46,14 +46,14 @@ _ORIGINS = ("authors", "generated")
 
 
 class QuestionFile(Section):
-    """Which arms are compared, in which number, and by how much it must differ: fixed before the first run."""
+    """Which arms are compared, by which number, and the smallest relevant difference: fixed before the first run."""
 
     text: str = ""
     """The question in words."""
     baseline: str
-    """The arm that the others are compared with."""
+    """The arm with which the others are compared."""
     compare: tuple[str, ...] = ()
-    """The arms that are compared with it; none named: all others."""
+    """The arms that are compared with it; empty: all others."""
     probe: str = "linear"
     """The probe whose accuracy decides."""
     metric: Metric = "all"
@@ -68,22 +68,22 @@ class SweepFile(Section):
     setting: str
     """Dotted name of the numeric setting."""
     arms: tuple[str, ...] = ()
-    """The arms that differ in it alone; none named: all that have it."""
+    """The arms that differ only in it; empty: all that have it."""
 
 
 class ArmFile(Section):
-    """An arm: what it has otherwise than the others."""
+    """An arm: how it differs from the others."""
 
     recipe: str | None = None
-    """The recipe or config.yaml that it begins with, where it is not the file's base."""
+    """The recipe or config.yaml that it starts from, if not the file's base."""
     title: str | None = None
     """Its name in tables."""
     settings: dict[str, Any] | list[str] = Field(default_factory=dict)
     """Settings of this arm: ``name: value``, or texts ``name=value``."""
     splits: list[int | str] | int | str | None = None
-    """Its splits, where they are not the file's."""
+    """Its splits, if not the file's."""
     seeds: list[int | str] | int | str | None = None
-    """Its seeds, where they are not the file's."""
+    """Its seeds, if not the file's."""
 
 
 class GridFile(Section):
@@ -92,27 +92,27 @@ class GridFile(Section):
     title: str = ""
     """Heading of the report."""
     base: str
-    """The recipe that arms begin with, or the config.yaml of a run."""
+    """The recipe that arms start from, or the config.yaml of a run."""
     overrides: dict[str, Any] | list[str] = Field(default_factory=dict)
     """Settings of all arms: ``name: value``, or texts ``name=value``."""
     arms: Annotated[dict[str, Any], Field(min_length=1)]
     """Name -> arm; they run in this order."""
     splits: list[int | str] | int | str = 1
-    """Numbers and ranges, such as [1-5, generated 101-110]. "authors 1-5" wants the authors' lists, "generated 1-5"
-    draws from the seed even where lists are given, and "1-5" is what --splits-dir decides."""
+    """Numbers and ranges, such as [1-5, generated 101-110]. "authors 1-5" requires the authors' lists, "generated 1-5"
+    draws from the seed even if lists are given, and for "1-5" --splits-dir decides."""
     seeds: list[int | str] | int | str | None = None
-    """Numbers and ranges; without them the recipe's one seed."""
+    """Numbers and ranges; by default the recipe's single seed."""
     protocol: str = "cached"
     """How the runs are evaluated."""
     probes: list[str] | None = None
-    """Which probes; without them those of the paper, or all of another paper's protocol."""
+    """Which probes; by default those of the paper, or all of another paper's protocol."""
     untested: Literal["raise", "leave_out"] = "raise"
-    """What a class without a usable test or training image does, as of sdclr evaluate: an error before the first run,
-    or it has no accuracy and counts in no mean."""
+    """How a class without a usable test or training image is handled, as in sdclr evaluate: an error before the first
+    run, or it has no accuracy and counts in no mean."""
     out: str | None = None
-    """Folder of the runs, where --out is not given."""
+    """Folder of the runs, if --out is not given."""
     question: QuestionFile | None = None
-    """What the grid is to answer, and by which rule."""
+    """What the grid should answer, and by which rule."""
     sweep: SweepFile | None = None
     """Accuracy against one setting."""
 
@@ -126,7 +126,7 @@ class GridFile(Section):
 
 @dataclass(frozen=True)
 class Grid:
-    """A grid's file, read and found sound."""
+    """A grid's file, read and validated."""
 
     name: str
     """The file's name without its suffix."""
@@ -148,7 +148,7 @@ class Grid:
 
 
 SHIPPED = Path(__file__).parent / "files"
-"""Grids that come with the package; the name of a file is enough."""
+"""Folder of the grids in the package, which can be given by the name of their file."""
 
 
 def shipped_grids() -> list[str]:
@@ -157,9 +157,9 @@ def shipped_grids() -> list[str]:
 
 
 def find_grid(name: Path | str) -> Path:
-    """The file that a person names: a path, or the name of a grid that comes with the package.
+    """The named file: a path, or the name of a grid in the package.
 
-    Raises MissingInputError that lists what there is.
+    Raises MissingInputError, listing the available grids.
     """
     path = Path(name)
     if path.is_file():
@@ -175,7 +175,7 @@ def find_grid(name: Path | str) -> Path:
 
 
 def read_grid(name: Path | str, values: Mapping[str, Any] | None = None) -> Grid:
-    """Read a grid's file; ``values``: settings that the machine decides, such as where the images are.
+    """Read a grid's file; ``values``: settings that depend on the machine, such as the place of the images.
 
     ``name``: see :func:`find_grid`. Raises MissingInputError, or ConfigError that names the file and the key, before
     any work.
@@ -253,7 +253,7 @@ def _arm_file(arm: str, given: Any) -> ArmFile:
 
 
 def _within(where: str, work: Any) -> Any:
-    """What ``work`` returns; its ConfigError says ``where``."""
+    """The result of ``work``; a ConfigError is prefixed with ``where``."""
     try:
         return work()
     except ConfigError as error:
@@ -265,7 +265,7 @@ def _config(file: GridFile, arm: str, own: ArmFile, values: Mapping[str, Any]) -
         "base" if own.recipe is None else f"arms.{arm}.recipe",
         lambda: _base(own.recipe or file.base),
     )
-    # what is named as module:Name is imported, as on the command line of pretrain
+    # module:Name is imported, as on the command line of pretrain
     shared = _within("overrides", lambda: with_own_entries(_settings(file.overrides)))
     mine = _within(f"arms.{arm}.settings", lambda: with_own_entries(_settings(own.settings)))
     for given, where in ((shared, "overrides"), (mine, f"arms.{arm}.settings")):
@@ -292,7 +292,7 @@ def _base(name: str) -> PretrainConfig:
 
 
 CHOSEN_SETTINGS = "own_images"
-"""The name in the config of a run whose settings were chosen for somebody's own images."""
+"""The recipe name in the config of a run whose settings were chosen for the user's own images."""
 
 
 def _settings(given: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
@@ -308,8 +308,8 @@ def _settings(given: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
 
 
 def _is_section(name: str) -> bool:
-    """Whether the mapping at this dotted name holds settings, and is not the value of one."""
-    # a method that lies around another one has the other as its base
+    """Whether the mapping at this dotted name contains settings, rather than being the value of one."""
+    # a method that wraps another one has it as its base
     part = PretrainConfig.model_fields.get(re.sub(r"^method(\.base)+$", "method", name))
     annotation = None if part is None else part.annotation
     return isinstance(annotation, type) and issubclass(annotation, Section)
@@ -375,7 +375,7 @@ def _required(found: list[Any], where: str) -> list[Any]:
 
 
 def _check_origins(arm: PlannedArm) -> None:
-    """ConfigError where a split cannot come from where it is said to."""
+    """Raise ConfigError if a split is not available from the given origin."""
     row = arm.base.data.row
     for split in arm.splits:
         if split.origin == "authors" and not row.authors_lists:
@@ -390,7 +390,7 @@ def _check_origins(arm: PlannedArm) -> None:
 
 
 def _check_numbers(arm: PlannedArm) -> None:
-    """ConfigError where a split or a seed is no number that the settings take."""
+    """Raise ConfigError for a split or seed that the settings do not accept."""
     for split in (min(arm.splits), max(arm.splits)):
         _within(f"splits of {arm.name}", partial(arm.base.with_values, split.settings()))
     for seed in (min(arm.seeds), max(arm.seeds)) if arm.seeds else ():
@@ -398,7 +398,7 @@ def _check_numbers(arm: PlannedArm) -> None:
 
 
 def _check_distinct(arms: Sequence[PlannedArm]) -> None:
-    """ConfigError where two arms would have the same records."""
+    """Raise ConfigError if two arms would have the same records."""
     seen: dict[str, PlannedArm] = {}
     for arm in arms:
         same = json.dumps({**lasting(arm.base), "recipe": ""})
@@ -420,11 +420,11 @@ def _check_distinct(arms: Sequence[PlannedArm]) -> None:
 
 
 _READING = ("subset", "exif_rotation", "grey_bits", "on_error", "max_skipped")
-"""Settings of the images in which arms may differ: which of them are trained on, and how a file is read."""
+"""Data settings in which arms may differ: which images are trained on, and how a file is read."""
 
 
 def _check_images(arms: Sequence[PlannedArm]) -> None:
-    """ConfigError where two arms are of other images or other splits of them: one table cannot hold their numbers."""
+    """Raise ConfigError if arms use different images or splits of them: their numbers do not belong in one table."""
     seen = [(arm, lasting(arm.base)["data"] | {"splits": arm.base.data.splits}) for arm in arms]
     first, theirs = seen[0]
     for arm, ours in seen[1:]:
@@ -432,7 +432,7 @@ def _check_images(arms: Sequence[PlannedArm]) -> None:
         if not names:
             continue
         if names == ["splits"]:
-            names = ["subset"]  # of arrays, all is another set than a tail drawn from them
+            names = ["subset"]  # for arrays, all of them is another set than a tail drawn from them
         what = ", ".join(f"data.{name}" for name in names)
         raise ConfigError(
             f"arms {first.name} and {arm.name} are of other images: they differ in {what}, so their numbers are not "
@@ -441,7 +441,7 @@ def _check_images(arms: Sequence[PlannedArm]) -> None:
 
 
 def _check_pairs(file: GridFile, arms: Sequence[PlannedArm]) -> None:
-    """ConfigError where an arm of the question has no split and seed in common with its baseline."""
+    """Raise ConfigError if an arm of the question has no split and seed in common with its baseline."""
     question = file.question
     if question is None:
         return
@@ -467,7 +467,7 @@ def _probes(file: GridFile, protocol: Protocol) -> Sequence[str]:
     else:
         names = list(published_probes(protocol))
         if set(names) != set(published_probes()):
-            names = list(probes_under(protocol))  # another paper's protocol, with probes of its own
+            names = list(probes_under(protocol))  # another paper's protocol, with its own probes
     if not names:
         raise ConfigError(f"probes is empty; choose from {', '.join(PROBES)}.")
     for name in names:
@@ -514,7 +514,7 @@ def _check_sweep(file: GridFile, arms: Sequence[PlannedArm]) -> None:
 
 
 def setting_of(config: PretrainConfig, name: str) -> float | None:
-    """A numeric setting by its dotted name; None where the config has no such number."""
+    """A numeric setting by its dotted name; None if the config has no such number."""
     value: Any = config.to_dict()
     for part in name.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None

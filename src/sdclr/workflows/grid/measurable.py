@@ -1,4 +1,4 @@
-"""Whether the runs of a grid can be measured on somebody's own images, before the first of them is trained."""
+"""Check that the runs of a grid can be measured on the user's own images, before the first is trained."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from sdclr.workflows.matrix import Cell
 
 
 def require_measurable(cells: GridCells, cell: Cell) -> None:
-    """An error for images on which no run of the grid could be evaluated after its training, judged by one ``cell``.
+    """Raise an error if no run of the grid could be evaluated on these images after its training, using one ``cell``.
 
-    NoLabelsError without labels, ConfigError for a probe that they are too few for, and DataError for classes that
-    cannot be measured, unless the file says ``untested: leave_out``.
+    NoLabelsError without labels, ConfigError if there are too few for a probe, and DataError for classes that
+    cannot be measured, unless the file has ``untested: leave_out``.
     """
     grid = cells.grid
-    with silenced_warnings():  # the runs say the same
+    with silenced_warnings():  # the runs give the same warnings
         data = build_data(cell.config.data, exclude=[cells.out])
         _require_labels(data)
         rows = [PROBES[name] for name in grid.probes]

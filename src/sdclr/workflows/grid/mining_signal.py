@@ -1,6 +1,6 @@
-"""The mining signal of a run: how well what training recorded of each image tells the few-shot classes' images.
+"""The mining signal of a run: how well its image records identify the images of few-shot classes.
 
-N training images, E epochs. Uses RUN/image_records.f32 and the labels; without records there is nothing to tell.
+N training images, E epochs. Uses RUN/image_records.f32 and the labels; without records there is no signal.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from sdclr.image_records import COLUMNS, read_records
 from sdclr.workflows.matrix import Cell
 
 LOW_IS_RARE = frozenset({"hardest_mass"})
-"""Columns of which a low value speaks for a rare image."""
+"""Columns in which a low value indicates a rare image."""
 MOST_EPOCHS = 25
-"""Of a long run as many epochs, evenly spread, the first and the last among them."""
+"""The most epochs of a long run, evenly spread, including the first and the last."""
 
 
 def mining_signal(cell: Cell) -> list[dict[str, Any]]:
     """By epoch: column of the image records -> AUROC of few against all other training images.
 
-    Empty for a run that recorded nothing, and for images without labels or without few-shot classes. Raises DataError
-    where the records are damaged.
+    Empty for a run without records, and for images without labels or few-shot classes. Raises DataError if the
+    records are damaged.
     """
     if not cell.config.record_images:
         return []
@@ -46,7 +46,7 @@ def mining_signal(cell: Cell) -> list[dict[str, Any]]:
 
 
 def _aurocs(values: Any, few: Any) -> dict[str, float]:
-    """``values`` [N, columns] of one epoch; images that it left out do not count."""
+    """``values`` [N, columns] of one epoch; images that it left out are not counted."""
     found = {}
     for number, column in enumerate(COLUMNS):
         score = values[:, number].astype(np.float64)

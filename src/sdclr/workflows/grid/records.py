@@ -1,8 +1,8 @@
-"""What stays of a finished cell: a small JSON file without weights, by which the grid counts it as done.
+"""The record of a finished cell: a small JSON file without weights, by which the grid counts it as done.
 
-Machines come and go, records can be kept anywhere and put together again. A record belongs to a cell by its
-fingerprint: everything that decides the cell's numbers. An arm that was changed has other fingerprints, and so it is a
-new arm.
+Records are independent of machines: they can be stored anywhere and combined again. A record belongs to a cell by its
+fingerprint, which covers everything that decides the cell's numbers. An arm that was changed has other fingerprints,
+and so it is a new arm.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from sdclr.workflows.matrix import Cell, SplitChoice, SplitOrigin
 
 KIND = "sdclr grid record"
 _NOT_RESULTS = frozenset({"device"}) | PretrainConfig.incidental()
-"""Settings that a record leaves out: where things lie, how fast they are done."""
+"""Settings that a record leaves out: places, and those that only affect speed."""
 
 
 Key = tuple[str, int, int]
-"""Where a split really comes from, its number, the seed."""
+"""The actual source of a split, its number, the seed."""
 
 
 class MiningEpoch(Record):
-    """How well the few-shot classes' images can be told in one epoch by what training recorded of each image."""
+    """How well the image records of one epoch identify the images of few-shot classes."""
 
     epoch: Count
     auroc: dict[str, Share]
@@ -56,22 +56,22 @@ class CellRecord(Record):
     split: Count
     split_origin: SplitOrigin
     split_source: Text
-    """Where the split really came from: generated, authors, or own images as they are."""
+    """The actual source of the split: generated, authors, or own images as they are."""
     seed: Count
     method: Text
-    """As tables write it."""
+    """Its name in tables."""
     config: dict[str, Any]
     """The settings that decide the numbers."""
     data: Text
     """Fingerprint of images, labels and split."""
     evaluation: dict[str, Any]
-    """As evaluation/<protocol>.json, of the grid's probes alone."""
+    """Like evaluation/<protocol>.json, with only the grid's probes."""
     loss: list[float | None]
     """By epoch."""
     mining: list[MiningEpoch] = Field(default_factory=list)
-    """Of runs with record_images=true."""
+    """Only for runs with record_images=true."""
     seconds: dict[str, float]
-    """Of the training, and of each probe."""
+    """Duration of the training and of each probe."""
     environment: dict[str, Any]
     """Versions and hardware."""
 
@@ -81,7 +81,7 @@ class CellRecord(Record):
         return self.split_source, self.split, self.seed
 
     def measured(self) -> Evaluation:
-        """The accuracies. DataError where they are damaged."""
+        """The accuracies. Raises DataError if they are damaged."""
         where = Path(f"record {self.fingerprint} of {self.arm}")
         return Evaluation.of_content(self.evaluation, where)
 
@@ -99,7 +99,7 @@ def fingerprint(cell: Cell, protocol: Protocol, probes: Sequence[str]) -> str:
 def current_fingerprint(record: CellRecord, probes: Sequence[str]) -> str | None:
     """The fingerprint that the record's cell would have today, with these probes.
 
-    Settings that are newer than the record have their defaults. None where a probe was not measured.
+    Settings that are newer than the record have their defaults. None if a probe was not measured.
     """
     evaluation = record.evaluation
     protocol, recorded = str(evaluation.get("protocol")), evaluation["probes"]
@@ -122,7 +122,7 @@ def _fingerprint(
 
 
 def training_fingerprint(cell: Cell) -> str:
-    """8 hex digits over everything that decides the weights of a cell: the name of its folder has them."""
+    """8 hex digits over everything that decides the weights of a cell; they are in the name of its folder."""
     source = split_source(cell.split, cell.config.data)
     return _digest({"config": lasting(cell.config), "split": source})[:8]
 
@@ -138,7 +138,7 @@ def _digest(content: Mapping[str, Any]) -> str:
 
 
 def split_source(split: SplitChoice, data: DataConfig) -> str:
-    """Where a split comes from: the lists of the authors, the seed, or the images as they are."""
+    """The source of a split: the authors' lists, the seed, or the images as they are."""
     if split.origin:
         return split.origin
     if data.splits == "generated":
@@ -147,7 +147,7 @@ def split_source(split: SplitChoice, data: DataConfig) -> str:
 
 
 def lasting(config: PretrainConfig) -> dict[str, Any]:
-    """The settings that decide results, nested; without paths, devices and what is only about speed."""
+    """The settings that decide results, nested; without paths, devices and settings that only affect speed."""
     return _without(config.to_dict(), "")
 
 
@@ -161,35 +161,34 @@ def _without(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Records:
-    """The records of a folder; those of other grids may lie there, too."""
+    """The records in a folder, which may also contain those of other grids."""
 
     folder: Path
     _warned_of: set[str] = field(default_factory=set, compare=False)
-    """Warnings, each of which is said once."""
+    """Warnings already given; each is given once."""
 
     def path(self, cell: Cell, fingerprint: str) -> Path:
-        """Where the record of a cell is written."""
+        """The file of a cell's record."""
         return self.folder / f"{name_of(cell)}-{fingerprint}.json"
 
     def has(self, cell: Cell, fingerprint: str, probes: Sequence[str]) -> bool:
-        """Whether the cell has a sound record under its own name: one of this cell, with these probes."""
+        """Whether the cell has a valid record under its own name: of this cell, with these probes."""
         path = self.path(cell, fingerprint)
         if not path.is_file():
             return False
         try:
-            with silenced_warnings():  # said by read()
+            with silenced_warnings():  # read() gives them
                 return current_fingerprint(read_record(path), probes) == fingerprint
-        except SdclrError:  # said by read(), and written anew
+        except SdclrError:  # reported by read(), and rewritten
             return False
 
     def read(
         self, probes: Sequence[str], wanted: Mapping[Path, str] | None = None
     ) -> dict[str, CellRecord]:
-        """Fingerprint -> record, of the records that have these probes.
+        """Fingerprint -> record, for the records that have these probes.
 
-        A file that is damaged is left out with a warning, and its cell is run again; so is one of ``wanted`` (file ->
-        fingerprint of its cell) that holds something else. Of two records of one cell the one that is named after it
-        counts.
+        A damaged file is left out with a warning, and its cell is run again; so is a file of ``wanted`` (file ->
+        fingerprint of its cell) with other content. Of two records of one cell, the one named after the cell counts.
         """
         marks = self._marks(probes)
         of_cell: dict[str, list[Path]] = {}
@@ -216,7 +215,7 @@ class Records:
         return found
 
     def _marks(self, probes: Sequence[str]) -> dict[Path, tuple[str | None, CellRecord]]:
-        """The fingerprint of today, and the content, of every sound record here; None where it lacks a probe."""
+        """The current fingerprint (None if it lacks a probe) and the content of every valid record here."""
         found: dict[Path, tuple[str | None, CellRecord]] = {}
         if not self.folder.is_dir():
             return found
@@ -245,24 +244,24 @@ class Records:
 
 
 def name_of(cell: Cell) -> str:
-    """ "sdclr-split1-seed10": how a cell is called on the command line and in names of files."""
+    """For example "sdclr-split1-seed10": the name of a cell on the command line and in file names."""
     kind = "generated" if cell.split.origin == "generated" else "split"
     return f"{cell.arm}-{kind}{cell.split.number}-seed{cell.config.seed}"
 
 
 def _numbers(record: CellRecord, probes: Sequence[str]) -> dict[str, Any]:
-    """What two records of one cell must agree in; how long it took is not among it."""
+    """The numbers in which two records of one cell must agree; durations may differ."""
     measured = record.evaluation["probes"]
     counts = record.evaluation.get("train_counts")
     return {name: [measured[name].get("per_class_accuracy"), counts] for name in probes}
 
 
 class NoRecordError(DataError):
-    """A report, which lies among records."""
+    """The file is a report, stored among records."""
 
 
 def read_record(path: Path) -> CellRecord:
-    """DataError where the file is damaged or no record; of a report, NoRecordError."""
+    """Read a record. Raises DataError if the file is damaged or not a record, and NoRecordError for a report."""
     try:
         with storage_errors(path):
             content = read_json_file(path)
@@ -283,7 +282,7 @@ def read_record(path: Path) -> CellRecord:
 
 
 def _require_one_cell(record: CellRecord, path: Path) -> None:
-    """DataError where a record says two things of its cell: it was changed by hand, or put together."""
+    """Raise DataError for a record that contradicts itself: it was changed by hand, or assembled."""
     tested = record.evaluation.get("split") or {}
     compared = {
         "seed": (record.seed, record.config.get("seed", record.seed)),

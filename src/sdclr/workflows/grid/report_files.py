@@ -1,4 +1,4 @@
-"""The files of a grid's report: where they go, whose places they may take, and that they are written."""
+"""The files of a grid's report: their places, which existing files they may replace, and writing them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FIGURES = {kind: f"grid-{kind}.svg" for kind in ("against", "sweep", "mining")}
 def write_grid_report(cells: GridCells, *, console: Console | None = None) -> GridReport:
     """Build the report from records, print it, and write OUT/grid.md, .csv, .json, .html and its figures.
 
-    Figures of an earlier report that this one has not are removed.
+    Figures of an earlier report that this one does not have are removed.
     """
     from sdclr.jobs.report.files import deliver
     from sdclr.presentation.grid import render_terminal
@@ -42,7 +42,7 @@ def write_grid_report(cells: GridCells, *, console: Console | None = None) -> Gr
     targets = _report_places(cells, formats)
     deliver(report, wanted, render_terminal, formats, targets, console)
     for name in set(FIGURES.values()) - set(names.values()):
-        # another grid's, or of arms that are gone
+        # another grid's, or of arms that were removed
         if begins_with(cells.out / name, SVG_MARK):
             with storage_errors(cells.out):
                 (cells.out / name).unlink()
@@ -77,7 +77,7 @@ def report_formats(figures: Mapping[str, str]) -> dict[str, Any]:
 
 
 def require_report_places(cells: GridCells) -> None:
-    """ConfigError, before any work, where a file of somebody else, or another grid's report, would be replaced."""
+    """Raise ConfigError, before any work, if a foreign file or another grid's report would be replaced."""
     formats = report_formats({})
     _report_places(cells, formats | {name: _figure_format(name, "") for name in FIGURES.values()})
 
@@ -103,7 +103,7 @@ def _report_places(cells: GridCells, formats: Mapping[str, Any]) -> dict[str, Pa
 
 
 def _grid_reported_in(folder: Path) -> str | None:
-    """The name of the grid whose report lies here; None where none lies here, or does not say."""
+    """The name of the grid whose report is in this folder; None if there is none, or it has no name."""
     try:
         content = read_json_file(folder / "grid.json")
     except (OSError, ValueError):

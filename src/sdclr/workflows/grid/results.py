@@ -1,4 +1,4 @@
-"""Records -> the report of a grid. Reads nothing but records and failures."""
+"""Records -> the report of a grid. Reads only records and failures."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ from sdclr.workflows.grid.file import Metric, setting_of
 from sdclr.workflows.grid.records import CellRecord, Key
 
 BESIDE: Sequence[str] = ("few", "many", "group_std")
-"""What is shown beside the verdict's number."""
+"""Measures shown beside the decisive one."""
 _NAMES: Mapping[str, str] = {**MEASURES, "worst_class": "Worst class"}
 _ByArm = Mapping[str, Sequence[CellRecord]]
 
 
 def build_grid_report(cells: GridCells) -> GridReport:
-    """The report of what is done. Raises ConfigError for records whose numbers do not belong in one table."""
+    """The report of the finished cells. Raises ConfigError for records whose numbers do not belong in one table."""
     grid, found = cells.grid, cells.read_records()
     by_arm: dict[str, list[CellRecord]] = {arm.name: [] for arm in grid.arms}
     for cell in cells.cells:
         if cell.run.folder in found:
-            # as the file of today calls them
+            # with the names in the current file
             names = {"arm": cell.arm, "split_origin": cell.split.origin}
             by_arm[cell.arm].append(found[cell.run.folder].model_copy(update=names))
     records = [record for arm in by_arm.values() for record in arm]
@@ -81,7 +81,7 @@ def build_grid_report(cells: GridCells) -> GridReport:
 
 
 def _require_same_data(records: Sequence[CellRecord]) -> None:
-    """ConfigError where two cells name the same split of different images, or group classes in different ways."""
+    """Raise ConfigError if two cells name the same split of different images, or group classes differently."""
     seen: dict[tuple[str, int], CellRecord] = {}
     grouped: dict[str, tuple[CellRecord, str]] = {}
     for record in records:
@@ -104,12 +104,12 @@ def _require_same_data(records: Sequence[CellRecord]) -> None:
 
 
 def _cell_title(record: CellRecord) -> str:
-    """For a message; the fingerprint is in the name of the record's file."""
+    """A record's cell in a message; the fingerprint is in the name of the record's file."""
     return f"{shown(record.arm)} (split {record.split}, seed {record.seed}, {record.fingerprint})"
 
 
 def split_label(record: CellRecord) -> str:
-    """ "generated 101", or the number alone of a split that is given."""
+    """For example "generated 101", or only the number for a given split."""
     return f"{'generated ' * (record.split_source == 'generated')}{record.split}"
 
 
@@ -133,7 +133,7 @@ def _planned(cells: GridCells, arm: str) -> int:
 
 
 def _csv_cell(title: str, record: CellRecord, probe: str, *, several: bool) -> dict[str, Any]:
-    """``several``: whether splits come from several sources, so that a number alone does not tell which it is."""
+    """``several``: whether splits come from several sources, so that a number alone is ambiguous."""
     return {
         "arm": title,
         "split": split_label(record) if several else str(record.split),
@@ -218,7 +218,7 @@ def _sweep(cells: GridCells, by_arm: _ByArm) -> Sweep | None:
 
 
 def _mean_interval(values: Sequence[float]) -> Interval:
-    """The mean with its own 95 % t-interval, where there is one."""
+    """The mean with its own 95 % t-interval, if there is one."""
     if not values:
         return Interval(math.nan, math.nan, math.nan)
     mean, interval = mean_interval(values)
@@ -246,7 +246,7 @@ def _mining(cells: GridCells, by_arm: _ByArm) -> list[MiningCurve]:
 
 
 def _kinds(records: Sequence[CellRecord], names: Sequence[str]) -> list[str]:
-    """What the records say of these facts, each once, with how many cells say so."""
+    """The distinct values of these facts in the records, with the number of cells for each."""
     counts: dict[str, int] = {}
     for record in records:
         words = ", ".join(
@@ -283,7 +283,7 @@ def _notes(cells: GridCells, by_arm: _ByArm) -> list[str]:
 
 
 def _twins(by_arm: _ByArm, probes: Sequence[str]) -> list[tuple[str, str, int]]:
-    """Two arms whose accuracies are equal, class by class, wherever both were measured; and in how many cells."""
+    """Pairs of arms whose accuracies are equal, class by class, in all common cells; and the number of these."""
     found = []
     numbers = {
         arm: {
@@ -300,7 +300,7 @@ def _twins(by_arm: _ByArm, probes: Sequence[str]) -> list[tuple[str, str, int]]:
 
 
 def _failures(reasons: Mapping[str, str]) -> list[tuple[str, str]]:
-    """(cells, reason): cells that failed for the same reason together."""
+    """(cells, reason), with cells grouped by the reason of their failure."""
     by_reason: dict[str, list[str]] = {}
     for cell, reason in reasons.items():
         by_reason.setdefault(reason, []).append(cell)

@@ -1,4 +1,4 @@
-"""From a grid's file to its report: what is missing is run, by one worker or several, and the records are judged."""
+"""From a grid's file to its report: run what is missing, with one worker or several, and judge the records."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def open_grid(
     only: Sequence[str] = (),
     use: Sequence[str] = (),
 ) -> tuple[GridCells, dict[str, Any]]:
-    """The cells of a grid's file, and the settings that the machine decides. Imports no torch.
+    """The cells of a grid's file, and the settings that depend on the machine. Imports no torch.
 
-    ``use``: what was imported for it, for the command in its report.
+    ``use``: the entries imported for it, for the command in its report.
     """
     given = {"data.path": data, "data.splits_dir": splits_dir}
     values: dict[str, Any] = {
@@ -62,7 +62,7 @@ def open_grid(
         word
         for name, value in {**places, "device": device}.items()
         if value
-        for word in (f"--{name}", redacted(str(value)))  # of an address without its secrets
+        for word in (f"--{name}", redacted(str(value)))  # a URL without its secrets
     ]
     words += [word for entry in use for word in ("--use", entry)]
     whole = command("sdclr", "grid", file, *words)
@@ -91,12 +91,12 @@ def grid(
 ) -> GridReport:
     """Run what is missing of the grid in ``file``, and report: OUT/grid.md, grid.csv, grid.json and grid.html.
 
-    ``out``: folder of the runs (default: the file's, else runs/grid-NAME). ``records``: folder of the small files by
-    which a cell counts as done (default: OUT/records). ``workers``: processes; with 1 the work is done in this one.
-    ``data``, ``splits_dir``, ``device``: as the settings data.path, data.splits_dir and device, for all arms. ``use``:
-    methods, recipes and the like of one's own as "module:Name", which several workers, processes of their own, import.
-    Killed anywhere, the same call goes on. Raises ConfigError for a mistake in the file; FailedRunsError, after the
-    report is written, when a run has failed; RunFolderError when other processes hold some.
+    ``out``: folder of the runs (default: the file's, or runs/grid-NAME). ``records``: folder of the small files by
+    which a cell counts as done (default: OUT/records). ``workers``: processes; with 1 the work is done in this process.
+    ``data``, ``splits_dir``, ``device``: the settings data.path, data.splits_dir and device, for all arms. ``use``:
+    your own methods, recipes and so on as "module:Name", which each of several worker processes imports.
+    If killed at any point, the same call resumes. Raises ConfigError for a mistake in the file; FailedRunsError, after
+    the report is written, if a run has failed; RunFolderError if other processes hold some.
 
     >>> import sdclr
     >>> text = "base: digits_sdclr\\nprobes: [knn]\\narms: {half: {settings: {method.prune_ratio: 0.5}}}\\n"
@@ -127,20 +127,20 @@ def carry_out_grid(
     live: bool = False,
     download: bool = False,
 ) -> None:
-    """Work on what is missing. ``live``: whether ``progress`` has room for every task, or shows lines alone."""
+    """Work on what is missing. ``live``: whether ``progress`` can show every task, or only prints lines."""
     require_workers(workers)
     cells.require_lists()
     require_report_places(cells)
     left = [cell for cell in cells.wanted if not cells.is_done(cell)]
     if not left:
         return
-    # a record that could not be written would be found after the first run
+    # otherwise an unwritable folder of records would only be noticed after the first run
     for folder in (cells.out, cells.records.folder):
         make_folder(folder)
         if not os.access(folder, os.W_OK):
             raise RunFolderError(f"{shown(folder)} is not writable; choose another folder.")
     if left[0].config.data.name == "images":
-        # with torch, which a plan does without
+        # imports torch, which a plan does not need
         from sdclr.workflows.grid.measurable import require_measurable
 
         require_measurable(cells, left[0])
@@ -172,13 +172,13 @@ def carry_out_grid(
 
 
 def require_workers(number: int) -> None:
-    """ConfigError for a number of processes that cannot be."""
+    """Raise ConfigError for an invalid number of processes."""
     if not 1 <= number <= MOST_WORKERS:
         raise ConfigError(f"--workers must be from 1 to {MOST_WORKERS}, got {number}.")
 
 
 class Shown(Watcher):
-    """A line for every finished cell, with what is left; and, where there is room, how far each worker is."""
+    """Prints a line for every finished cell, with what is left; if ``live``, also shows each worker's progress."""
 
     def __init__(self, cells: GridCells, progress: AnyProgress, *, live: bool) -> None:
         self._progress, self._live = progress, live
@@ -186,7 +186,7 @@ class Shown(Watcher):
         self._done = sum(cells.is_done(cell) for cell in cells.wanted)
         self._new, self._failed, self._began = 0, 0, time.monotonic()
         self._tasks: dict[tuple[int, int], tuple[int, int]] = {}
-        """(worker, its task) -> (ours, what is counted of it)"""
+        """(worker, its task) -> (our task, units counted so far)"""
         self._all: int | None = None
         if live:
             self._all = progress.add("grid", self._total, "runs", done=self._done)
@@ -234,7 +234,7 @@ class Shown(Watcher):
 
 
 def require_all_done(cells: GridCells) -> None:
-    """FailedRunsError where runs have failed, RunFolderError where other processes hold some."""
+    """Raise FailedRunsError if runs have failed, RunFolderError if other processes hold some."""
     left = [cell for cell in cells.wanted if not cells.is_done(cell)]
     failed = [cell for cell in left if cells.state(cell) == "failed"]
     if failed:
@@ -252,9 +252,9 @@ def require_all_done(cells: GridCells) -> None:
 
 
 def require_records(cells: GridCells) -> None:
-    """MissingInputError where there is no record of the grid, and nothing else of it either.
+    """Raise MissingInputError if there is no record or failure of the grid.
 
-    A report of nothing would take the place of the one that may lie there.
+    An empty report would replace an existing one.
     """
     if any(cells.is_done(cell) or cells.failures.has(cell) for cell in cells.cells):
         return
@@ -265,7 +265,7 @@ def require_records(cells: GridCells) -> None:
 
 
 def show_grid_plan(cells: GridCells, console: Console) -> None:
-    """A row for each arm, what is under way or has failed, and the whole count."""
+    """Print a row for each arm, the cells that are under way or have failed, and the totals."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
     for header in ("Arm", "Splits", "Seeds", "Runs"):
         table.add_column(header)
@@ -295,7 +295,7 @@ def show_grid_plan(cells: GridCells, console: Console) -> None:
 
 
 def lone_pairs(cells: GridCells) -> list[str]:
-    """A sentence for each arm of the question that shares one cell alone with its baseline."""
+    """A sentence for each arm of the question that shares only one cell with its baseline."""
     question = cells.grid.file.question
     if question is None:
         return []
@@ -322,9 +322,9 @@ def _ranges(numbers: Sequence[tuple[str, int]]) -> str:
 
 
 def grid_commands(cells: GridCells, file: Path, options: Sequence[str]) -> list[str]:
-    """A shell line for each cell that is not done, in the order of their worth, and one for the report.
+    """A shell line for each cell that is not done, in the order of the grid, and one for the report.
 
-    ``options``: what was given besides the file, such as --data.
+    ``options``: other given options, such as --data.
     """
     shared: list[object] = ["sdclr", "grid", file, "--out", cells.out]
     shared += ["--records", cells.records.folder, *options]

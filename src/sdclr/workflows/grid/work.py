@@ -1,4 +1,4 @@
-"""One worker of a grid: claims a cell, trains, evaluates and records it, and takes the next one."""
+"""One worker of a grid: claims a cell, trains, evaluates and records it, then takes the next one."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from sdclr.workflows.grid.records import record_of
 from sdclr.workflows.matrix import Cell, complete
 
 Emit = Callable[[dict[str, Any]], None]
-"""Receives what happens: ``{"event": "started" | "done" | "failed" | "released", "cell": folder name, ...}``."""
+"""Receives events: ``{"event": "started" | "done" | "failed" | "released", "cell": folder name, ...}``."""
 
 
 def work(cells: GridCells, emit: Emit, progress: AnyProgress, *, download: bool = False) -> None:
     """Work on cells until nothing is left that this worker may do.
 
-    A cell that another worker holds is left to it, and one that fails is written down and not tried again in this
-    sitting. Raises Preempted after a signal: the cell at hand goes on where it stopped at the next start.
+    A cell that another worker holds is left to it, and one that fails is recorded and not retried in this session.
+    Raises Preempted after a signal: the current cell resumes where it stopped at the next start.
     """
     with stop_on_signal():
         while _one_round(cells, emit, progress, download=download):
-            pass  # what another worker has let go of meanwhile
+            pass  # another worker may have released cells meanwhile
 
 
 def _one_round(cells: GridCells, emit: Emit, progress: AnyProgress, *, download: bool) -> bool:
-    """Whether something was done."""
+    """Try every cell once; return whether any work was done."""
     active = False
     for cell in cells.wanted:
         if cells.is_done(cell) or cells.failures.has_now(cell):
             continue
         with cells.claim(cell) as ours:
-            # once more: another worker may have written it down just before it let go
+            # checked again: another worker may have recorded a failure just before it released the cell
             if ours and not cells.failures.has_now(cell):
                 active = True
                 _do(cells, cell, emit, progress, download=download)
@@ -53,7 +53,7 @@ def _do(cells: GridCells, cell: Cell, emit: Emit, progress: AnyProgress, *, down
     except (Preempted, Interrupted):
         emit({"event": "released", "cell": name})
         raise
-    except Exception as error:  # of any kind: one run's error must not end the others
+    except Exception as error:  # any error: one run's error must not end the others
         detail = "" if isinstance(error, SdclrError) else traceback.format_exc()
         with contextlib.suppress(SdclrError, OSError):
             cells.failures.record(cell, type(error).__name__, str(error), detail)
@@ -83,8 +83,8 @@ def _complete_and_record(
 
 
 def _mining_signal(cell: Cell) -> list[dict[str, Any]]:
-    """Empty, with a warning, where it cannot be computed: the accuracies are recorded in any case."""
-    # with torch, which a plan does without
+    """The mining signal; empty, with a warning, if it cannot be computed: accuracies are recorded in any case."""
+    # imports torch, which a plan does not need
     from sdclr.workflows.grid.mining_signal import mining_signal
 
     try:

@@ -1,9 +1,9 @@
-"""The process of one worker: reads what to do on standard input, says what happens on standard output.
+"""The process of one worker: reads its job from standard input, writes events to standard output.
 
     python -m sdclr.workflows.grid.worker
 
-The first line of standard input is the job as JSON; when standard input ends, whoever started it has gone, and it
-stops as after a signal. Standard output has one JSON object a line.
+The first line of standard input is the job as JSON; when standard input ends, the parent process has exited, and the
+worker stops as after a signal. Standard output has one JSON object per line.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from sdclr.workflows.grid.records import Records
 from sdclr.workflows.grid.work import work
 
 INTERVAL_SECONDS = 0.5
-"""Between two words about how far a task is."""
+"""Interval between two progress events of a task."""
 
 
 class EventProgress(NoProgress):
-    """Progress as events; the one who started the worker shows it."""
+    """Progress as events, which the parent process shows."""
 
     def __init__(self, emit: Any, *, detailed: bool) -> None:
         self._emit, self._detailed = emit, detailed
@@ -65,8 +65,8 @@ class EventProgress(NoProgress):
 
 
 def main() -> int:
-    """The exit code."""
-    # to read and write as bytes that nothing else in this process can disturb
+    """Run the worker; return the exit code."""
+    # a private copy of standard output, which nothing else in this process can write to
     events = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     lock = threading.Lock()
@@ -98,7 +98,7 @@ def main() -> int:
         work(cells, emit, progress, download=bool(job["download"]))
     except (Preempted, Interrupted) as stopped:
         return stopped.exit_code
-    except BrokenPipeError:  # nobody listens any more
+    except BrokenPipeError:  # the parent process has exited
         return Preempted.exit_code
     return 0
 

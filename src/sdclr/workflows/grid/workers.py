@@ -1,7 +1,8 @@
-"""Several workers on one machine: started, listened to, replaced when one dies, stopped together.
+"""Several workers on one machine: started, monitored, replaced if one dies, stopped together.
 
-Each is a process that runs many cells, so that torch and CUDA start once a worker. They agree through files alone, so
-that more of them, of another start of the same command or on another machine with the same folders, can join.
+Each is a process that runs many cells, so that torch and CUDA start once per worker. They coordinate only through
+files, so that more of them, from another start of the same command or on another machine with the same folders, can
+join.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ from sdclr.workflows.matrix import Cell
 
 POLL_SECONDS = 0.2
 PATIENCE_SECONDS = 120.0
-"""How long a worker that was asked to stop may take for its step and its checkpoint."""
+"""How long a worker may take, after a stop request, for its step and its checkpoint."""
 LONGEST_REASON = 300
 
 
 class Watcher:
-    """Who is told what happens to the cells."""
+    """Receives the events of the cells."""
 
     def done(self, cell: Cell, seconds: float) -> None: ...
 
@@ -51,7 +52,7 @@ class _Worker:
     process: subprocess.Popen[str]
     log: Path
     cell: Cell | None = None
-    """The one that it works on."""
+    """The cell it works on."""
     ended: bool = False
     reader: threading.Thread | None = field(default=None)
 
@@ -68,9 +69,9 @@ def run_workers(
 ) -> None:
     """Run ``number`` workers until no cell is left that they may do.
 
-    ``values``: what the machine decides, as :func:`read_grid` takes it. ``detailed``: whether the watcher is told of
-    every task's progress. A worker that dies leaves a failure of the cell that it held, and another one takes its
-    place. Raises Preempted after a signal, when all of them have stopped.
+    ``values``: settings that depend on the machine, as for :func:`read_grid`. ``detailed``: whether the watcher
+    receives every task's progress. If a worker dies, a failure of its cell is recorded and another worker replaces it.
+    Raises Preempted after a signal, when all of them have stopped.
     """
     job = {
         "text": cells.grid.text,
@@ -92,7 +93,7 @@ def run_workers(
 def threads_each(number: int) -> int:
     """CPU threads of each of ``number`` workers: an equal share of the cores, at least 1.
 
-    OMP_NUM_THREADS is kept where somebody has set it.
+    OMP_NUM_THREADS overrides this if it is set.
     """
     given = os.environ.get("OMP_NUM_THREADS", "")
     if given.isdecimal() and int(given) > 0:
@@ -143,14 +144,14 @@ class _Crew:
                 text=True,
                 encoding="utf-8",
                 env=environment,
-                start_new_session=True,  # Ctrl-C is for the one who has started them
+                start_new_session=True,  # Ctrl-C only goes to the parent process
             )
         worker = _Worker(number, process, log)
         self.workers.append(worker)
         worker.reader = threading.Thread(target=self._listen, args=(worker,), daemon=True)
         worker.reader.start()
         assert process.stdin is not None
-        with contextlib.suppress(OSError):  # dead already: its end says so
+        with contextlib.suppress(OSError):  # already dead, which is reported when its output ends
             process.stdin.write(json.dumps(self.job) + "\n")
             process.stdin.flush()
 
@@ -160,7 +161,7 @@ class _Crew:
             try:
                 event = json.loads(line)
             except ValueError:
-                continue  # cut off by the end of its process
+                continue  # truncated by the end of its process
             self.events.put((worker, event))
         worker.process.wait()
         self.events.put((worker, None))
@@ -203,11 +204,11 @@ class _Crew:
             return
         self.cells.failures.record(cell, "WorkerDied", reason, _tail(worker.log))
         self.watcher.failed(cell, reason)
-        # its cell is not tried again in this sitting, so that the number of deaths has an end
+        # its cell is not retried in this session, so that the number of deaths is bounded
         self._start(worker.number, worker.log.parent)
 
     def _require_alive(self) -> None:
-        """RunFolderError where no worker could even begin."""
+        """Raise RunFolderError if no worker could even start."""
         died = [worker for worker in self.workers if worker.process.returncode]
         if len(died) == len(self.workers) and all(worker.cell is None for worker in died):
             words = _why(died[0].process.returncode, died[0].log)
@@ -221,7 +222,7 @@ class _Crew:
                     worker.process.send_signal(signal.SIGTERM)
 
     def _end_all(self) -> None:
-        """However it comes: nobody is left behind."""
+        """End all workers, whatever happened."""
         self.stopping = True
         for worker in self.workers:
             if worker.process.poll() is None:
