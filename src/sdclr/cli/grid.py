@@ -33,7 +33,7 @@ RecordsFolder = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="Where a finished cell leaves its small JSON file, and counts as done by it (default: OUT/records).",
+        help="Where each finished cell writes a small JSON file, by which it counts as done (default: OUT/records).",
         callback=expanded,
     ),
 ]
@@ -45,9 +45,7 @@ OtherDevice = Annotated[
 ]
 OnlyCells = Annotated[
     list[str] | None,
-    typer.Option(
-        metavar="CELL", help="Work on this cell alone, without a report; may be repeated."
-    ),
+    typer.Option(metavar="CELL", help="Run only this cell, without a report; may be repeated."),
 ]
 ReportOnly = Annotated[
     bool, typer.Option("--report-only", help="Run nothing; report what the records hold.")
@@ -78,7 +76,7 @@ def grid(
 ) -> None:
     """Answer a question with a grid of runs, any arms x splits x seeds of a file, ending in a verdict by its rule.
 
-    Killed anywhere, the same command goes on; workers, and several such commands, share one --out.
+    If killed, the same command resumes; workers, and several such commands, share one --out.
     """
     from sdclr.workflows.grid import run as workflow
     from sdclr.workflows.grid.report_files import write_grid_report

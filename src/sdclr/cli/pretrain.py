@@ -63,7 +63,7 @@ def pretrain(
     observe: Observe = None,
     use: Use = None,
 ) -> None:
-    """Pre-train a backbone. The same command on an existing --out goes on where it stopped.
+    """Pre-train a backbone. The same command on an existing --out continues where it stopped.
 
     Your own images: sdclr pretrain ./photos --out runs/photos. A folder, a list, a table (CSV, TSV, JSON
     lines, Parquet, MegaDetector's JSON), a quoted glob, a .zip, .tar shards or a .npz; the settings are
@@ -75,7 +75,7 @@ def pretrain(
     A method: method.name=focal starts from that method's own defaults; `sdclr methods` lists them. One of
     your own is named as method.name=my_module:MyMethod (docs/extending.md).
 
-    Several GPUs: torchrun --nproc-per-node N -m sdclr pretrain ..., the same words; they share every batch.
+    Several GPUs: torchrun --nproc-per-node N -m sdclr pretrain ... with the same arguments; they share every batch.
     """
     from sdclr.jobs.pretrain import pretrain as run_pretrain
     from sdclr.observers import logs_named, own_observers
@@ -86,7 +86,7 @@ def pretrain(
     paths = absolute_paths({"data.path": data, "data.splits_dir": splits_dir, "weights": weights})
     if overwrite and not dry:
         raise ConfigError(
-            "--overwrite is for the sheet of --dry-run; a run folder is gone on with, never replaced."
+            "--overwrite is for the sheet of --dry-run; a run folder is resumed, never replaced."
         )
     observers = [*logs_named(log), *own_observers(observe or [])] if is_first() else []
     settings, out, choices = pretrain_settings(arguments or [], config, paths, out)
@@ -118,7 +118,7 @@ def _sheet_of(out: Path) -> Path:
     """Where a dry run draws the views: beside the run folder, which it does not make."""
     folder = out if out.name not in ("", "..") else Path(os.path.abspath(out))
     if not folder.name:
-        raise ConfigError(f"--out {shown(out)} is no folder for a run; give another.")
+        raise ConfigError(f"--out {shown(out)} is not a folder for a run; give another.")
     return folder.with_name(f"{folder.name}-views.png")
 
 
@@ -126,7 +126,7 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", callback=expanded)]
 
 
 def resume(folder: RunFolder, log: Log = "", observe: Observe = None, use: Use = None) -> None:
-    """Go on with a run that stopped; the result is the same as if it had not."""
+    """Resume a run that stopped; the result is the same as if it had not."""
     from sdclr.jobs.pretrain import resume as run_resume
     from sdclr.observers import logs_named, own_observers
     from sdclr.presentation.progress import Progress

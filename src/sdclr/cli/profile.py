@@ -13,12 +13,12 @@ from sdclr.safe_text import shown
 
 MinedFolder = Annotated[
     Path,
-    typer.Argument(metavar="FOLDER", help="What sdclr mine has written.", callback=expanded),
+    typer.Argument(metavar="FOLDER", help="Folder written by sdclr mine.", callback=expanded),
 ]
 Questions = Annotated[
     int,
     typer.Option(
-        min=0, help="Ask about so many pairs of images on the terminal: same or different?"
+        min=0, help="Ask about this many pairs of images on the terminal: same or different?"
     ),
 ]
 AnswersFile = Annotated[
@@ -37,7 +37,7 @@ def profile(
     answers: AnswersFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """How many kinds of images a mined collection has, rare ones among them, as far as that can be known."""
+    """Estimate how many kinds of images a mined collection has, rare ones included, as far as that can be known."""
     from sdclr.jobs.profile import profile as run_profile
     from sdclr.presentation.progress import Progress
 

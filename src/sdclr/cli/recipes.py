@@ -14,7 +14,7 @@ recipes_app = typer.Typer(help="List and show the ready-made settings.", no_args
 
 @recipes_app.command("list")
 def list_recipes(as_json: AsJson = False) -> None:
-    """Names and one line each."""
+    """List the recipes, with one line each."""
     from sdclr.recipes import RECIPES
 
     if as_json:
@@ -30,7 +30,7 @@ def list_recipes(as_json: AsJson = False) -> None:
 def show_recipe(
     name: Annotated[str, typer.Argument(metavar="NAME")], as_json: AsJson = False
 ) -> None:
-    """All settings of one recipe, as the config.yaml that --config takes."""
+    """Print all settings of one recipe, as the config.yaml that --config takes."""
     from sdclr.recipes import recipe
 
     config = recipe(name)

@@ -64,9 +64,9 @@ def report(
 ) -> None:
     """Tables and an HTML page over one run or many: mean ± std over splits or seeds, paired differences with intervals.
 
-    Of runs that were not evaluated: loss, settings with reasons, copies and files left out, views, nearest
+    For runs that were not evaluated: loss, settings with reasons, copies and files left out, views, nearest
     neighbours, and what the network knows that it did not know before training. No labels are needed.
-    Of evaluated runs on your own images the same is shown below the numbers.
+    For evaluated runs on your own images the same is shown below the numbers.
     """
     from sdclr.jobs.report import write_paper_table
     from sdclr.presentation.progress import Progress
@@ -113,7 +113,7 @@ def figures(
     overwrite: Overwrite = False,
     use: Use = None,
 ) -> None:
-    """Each figure that the runs give, as SVG, PNG and CSV; of the others, the command that makes what they lack."""
+    """Write each figure the runs allow, as SVG, PNG and CSV; for the others, the command that makes them possible."""
     from sdclr.presentation.progress import Progress
     from sdclr.workflows.reports import figures as draw
 

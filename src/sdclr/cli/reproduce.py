@@ -72,7 +72,7 @@ PublishedFolder = Annotated[
 ]
 PublishedProbes = Annotated[
     str | None,
-    typer.Option(help=f"As of evaluate (default: the paper's, {','.join(published_probes())})."),
+    typer.Option(help=f"As for evaluate (default: the paper's, {','.join(published_probes())})."),
 ]
 PrintCommands = Annotated[
     bool,
@@ -102,7 +102,7 @@ def reproduce(
 ) -> None:
     """Run the paper's comparison: arms x splits x seeds, skipping what is done, ending in the paper's table.
 
-    Killed anywhere, the same command goes on; several processes can share one --out.
+    If killed, the same command resumes; several processes can share one --out.
     """
     from sdclr.jobs.evaluate import check_protocol
     from sdclr.workflows import matrix

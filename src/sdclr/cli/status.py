@@ -11,7 +11,7 @@ from sdclr.safe_text import one_line
 
 
 def status(folders: RunFolders, as_json: AsJson = False) -> None:
-    """How runs stand: running, done, preempted, interrupted, or failed and why; and what to do next."""
+    """Show the state of runs: running, done, preempted, interrupted, or failed and why; and what to do next."""
     from sdclr.jobs.status import read_status
 
     errors: list[SdclrError] = []  # of one run, which keeps nothing of the others back
