@@ -148,7 +148,7 @@ def test_what_must_lie_on_a_disk_takes_no_address(field: str) -> None:
 
 def test_arrays_at_an_address_are_refused() -> None:
     with pytest.raises(
-        ConfigError, match=r"https://host/a\.npz is an address.*arrays must lie on a"
+        ConfigError, match=r"https://host/a\.npz is an address.*arrays must be on a"
     ):
         DataConfig.parse({"name": "arrays", "path": "https://host/a.npz"})
 

@@ -94,9 +94,9 @@ def test_the_verbs_work_one_after_another(sdclr: Cli, tmp_path: Path) -> None:
         (["evaluate", "nowhere"], 66, ["run folder nowhere does not exist"]),
         (["report", "nowhere"], 66, ["nowhere"]),
         (["resume", "nowhere"], 66, ["run folder nowhere does not exist"]),
-        (["embed", "nowhere"], 66, ["no run folder and no file nowhere"]),
-        (["mine", "nowhere"], 66, ["no run folder and no file nowhere"]),
-        (["mine", "."], 78, ["is no run folder", "--backbone timm:NAME"]),
+        (["embed", "nowhere"], 66, ["no run folder or file nowhere"]),
+        (["mine", "nowhere"], 66, ["no run folder or file nowhere"]),
+        (["mine", "."], 78, ["is not a run folder", "--backbone timm:NAME"]),
         (["mine", "a", "b", "c"], 78, ["takes RUN [IMAGES]", "got a, b, c"]),
         (["mine", "--backbone", "x.safetensors"], 78, ["takes --backbone", "got nothing"]),
         (["recipes", "show", "x"], 78, ["there is no recipe 'x'"]),
@@ -215,7 +215,7 @@ def test_ctrl_c_is_no_error(
     code, out, err = sdclr(verb, "a.safetensors", "b.npz")
     assert (code, out) == (130, "")
     assert err.startswith("stopped: by Ctrl-C")
-    assert ("The same command goes on" in err) == goes_on
+    assert ("The same command continues" in err) == goes_on
 
 
 def test_a_current_folder_that_was_removed_is_one_sentence(
@@ -295,7 +295,7 @@ def test_rare_images_are_found_from_the_command_line(sdclr: Cli, tmp_path: Path)
     assert code == 0, err
     assert out.startswith("40 images in ")
     assert "scores: run/rare/scores.csv" in out
-    assert "cannot be said without labels" in out
+    assert "cannot be known without labels" in out
     assert len(list((tmp_path / "c").iterdir())) == 5
     header = (tmp_path / "run/rare/scores.csv").read_text().splitlines()[0]
     assert header.startswith("path,score,rank,knn_1,cleanlab,")

@@ -177,5 +177,7 @@ def test_paths_and_numpys_numbers_are_plain_values(tmp_path: Path) -> None:
     given = {"data.path": tmp_path, "epochs": np.int64(3), "method.prune_ratio": np.float32(0.5)}
     found = recipe("cifar10_lt_sdclr").with_values(given)
     assert (found.data.path, found.epochs) == (str(tmp_path), 3)
-    with pytest.raises(ConfigError, match=r"a setting is no plain value: .*object .* is of type"):
+    with pytest.raises(
+        ConfigError, match=r"a setting is not a plain value: .*object .* is of type"
+    ):
         found.with_values({"epochs": object()})

@@ -122,7 +122,7 @@ def test_of_a_table_the_column_of_paths_is_asked_for(source: Path) -> None:
 
 
 def test_as_it_is_it_takes_no_rows_of_numbers(source: Path) -> None:
-    with pytest.raises(DataError, match=r"\[3, 8\] of float64 is no array of images"):
+    with pytest.raises(DataError, match=r"\[3, 8\] of float64 is not an array of images"):
         Embedder(source, device="cpu").fit(np.zeros((3, 8)))
 
 
@@ -242,7 +242,7 @@ def test_what_is_no_image_is_named_by_its_position(source: Path, images: Any, wo
     ("wrong", "words"),
     [
         ({"pretrain": ["epochs=1"]}, r"pretrain of Embedder must be a mapping .*\['epochs=1'\]"),
-        ({"pretrain": {1: 2}}, "pretrain of Embedder must name its settings by words.*got 1"),
+        ({"pretrain": {1: 2}}, "pretrain of Embedder must name its settings by strings.*got 1"),
         ({"source": 5}, "source of Embedder must be a path, got 5"),
         ({"out": 5}, "out of Embedder must be a path, got 5"),
     ],

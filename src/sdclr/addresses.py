@@ -125,8 +125,8 @@ def without_secrets(text: str) -> str:
         before = _secrets.get(clean, secret)
         if before.query and secret.query and before.query != secret.query:
             warnings.warn(
-                f"{clean} was given with another query before, and is asked for with the new one from now on. A query "
-                "is taken for a signature: two files whose addresses differ by it alone are one file here.",
+                f"{clean} was given with another query before, and the new one is used from now on. A query "
+                "is taken for a signature: two files whose addresses differ only by it count as one file.",
                 stacklevel=2,
             )
         _secrets[clean] = secret

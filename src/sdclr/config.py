@@ -76,7 +76,7 @@ class Section(BaseModel):
         except ValidationError as error:
             if names := list(_not_text(values)):
                 raise ConfigError(
-                    f"{names[0]} must be text in UTF-8, and has bytes that are none. Rename the file or folder."
+                    f"{names[0]} must be text in UTF-8, and has bytes that are not. Rename the file or folder."
                 ) from None
             # a default that depends on another field is not a mistake of its own
             mistakes = [e for e in error.errors() if e["type"] != "default_factory_not_called"]
@@ -84,7 +84,7 @@ class Section(BaseModel):
         except RecursionError:
             raise ConfigError("the settings nest too deep.") from None
         except (TypeError, ValueError) as error:  # of another type, or one that contains itself
-            raise ConfigError(f"a setting is no plain value: {error}.") from None
+            raise ConfigError(f"a setting is not a plain value: {error}.") from None
 
     def with_overrides(self, overrides: Iterable[str]) -> Self:
         """A copy with ``section.key=value`` assignments applied and everything validated again.

@@ -103,7 +103,7 @@ def cut_records(folder: Path, epochs: int, num_images: int) -> None:
     if found < size:
         warnings.warn(
             f"{path} has {found} bytes, and had {size} when the checkpoint was written: records of some epochs are "
-            "lost and are NaN from here on. The weights are not concerned.",
+            "lost and are NaN from here on. The weights are not affected.",
             stacklevel=3,
         )
         whole = found // (num_images * BYTES_EACH)

@@ -187,7 +187,7 @@ def load_outside(text: str, what: str, problem: Callable[[Any], str]) -> Any:
             raise ConfigError(f"{shown(module_name)} has no {shown(path)}.{_meant(part, found)}")
         found = getattr(found, part)
     if trouble := problem(found):
-        raise ConfigError(f"{shown(text)} is no {what}: {trouble}.")
+        raise ConfigError(f"{shown(text)} is not a valid {what}: {trouble}.")
     return found
 
 

@@ -139,7 +139,9 @@ def _pages(image: Image.Image, channels: int, bits: int) -> Levels:
     image.seek(before)
     sizes = {page.pixels.shape for page in pages}
     if len(sizes) > 1:
-        raise ChannelsError(f"has pages of {len(sizes)} sizes, which are no channels of one image.")
+        raise ChannelsError(
+            f"has pages of {len(sizes)} sizes, which are not channels of one image."
+        )
     largest = [page.largest for page in pages if page.largest is not None]
     pixels = np.concatenate([page.pixels for page in pages], axis=2)
     return Levels(pixels, max(largest, default=None))

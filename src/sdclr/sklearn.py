@@ -235,7 +235,7 @@ def _require_settings(values: Any) -> None:
     for name in values:
         if not isinstance(name, str):
             raise ConfigError(
-                f"pretrain of Embedder must name its settings by words, such as {example}, got {shown(repr(name))}."
+                f"pretrain of Embedder must name its settings by strings, such as {example}, got {shown(repr(name))}."
             )
 
 
@@ -264,8 +264,8 @@ def _require_several(images: npt.NDArray[Any]) -> None:
     shape = list(images.shape)
     if images.ndim == 0 or (images.ndim < 3 and images.dtype.kind not in "OU"):
         raise DataError(
-            f"an array {shape} of {images.dtype} is no array of images: give [N, H, W] or [N, H, W, 3]; of one image "
-            "[H, W] give [image]."
+            f"an array {shape} of {images.dtype} is not an array of images: give [N, H, W] or [N, H, W, 3]; of one "
+            "image [H, W] give [image]."
         )
     if images.ndim == 3 and images.shape[2] in (3, 4):
         raise DataError(f"an array {shape} is one image [height, width, channels]; give [image].")
@@ -318,7 +318,7 @@ def _as_files(images: Images, out: Path) -> Iterator[tuple[str, str]]:
         root = os.path.commonpath([os.path.dirname(path) for path in paths])
     except ValueError:
         raise DataError(
-            "the images lie on several drives, and a run reads those below one folder."
+            "the images are on several drives, and a run reads those below one folder."
         ) from None
     is_new, had_run = not os.path.lexists(folder), Run(out).exists
     place = folder / LIST_FILE
@@ -409,8 +409,8 @@ def _require_same_pictures(images: Images, paths: Sequence[str], out: Path, fold
     for row, png in _pngs(images):
         if not _holds(folder / Path(paths[row]).name, png):
             raise ConfigError(
-                f"image {row} is not the one that {folder} holds since an earlier fit. Give the images of that fit to "
-                f"go on with {out}, or choose another out."
+                f"image {row} is not the one that {folder} has held since an earlier fit. Give the images of that fit "
+                f"to continue with {out}, or choose another out."
             )
 
 

@@ -145,7 +145,7 @@ class Odd(nn.Module):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (torch.Tensor.half, r"the type of its images, torch\.float32, got torch\.float16"),
+        (torch.Tensor.half, r"the same type as its images, torch\.float32, got torch\.float16"),
         (lambda x: x / 0, "are not finite"),
     ],
 )
@@ -292,7 +292,7 @@ def test_our_networks_that_torchvision_has_weights_for_are_known_without_it() ->
 def test_input_that_no_layer_could_take_is_said() -> None:
     backbone = build_backbone(BackboneConfig(name="resnet10", width=4)).eval()
     backbone.checks_input = True  # as of one that was loaded
-    with pytest.raises(DataError, match=r"images in \[0, 1\], and these hold nan"):
+    with pytest.raises(DataError, match=r"images in \[0, 1\], and these contain nan"):
         backbone(torch.full((1, 3, 8, 8), torch.nan))
     with pytest.raises(
         DataError, match=r"weights are torch.float32, and these images are torch.float64"

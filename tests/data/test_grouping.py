@@ -48,7 +48,7 @@ def test_a_column_is_looked_for_before_a_pattern_and_empty_cells_are_alone(tmp_p
     [
         ("camera", ConfigError, "there are: burst"),
         ("(a)(b)", ConfigError, "2 pairs"),
-        ("(a", ConfigError, "no regular expression"),
+        ("(a", ConfigError, "not a regular expression"),
         ("(z+)", DataError, "no group in 2 of 2 paths"),
     ],
 )

@@ -170,7 +170,7 @@ def test_an_image_that_comes_out_of_another_size_later_is_an_error() -> None:
         (
             [None, None],
             None,
-            "2 of 2 images cannot be used; the first is image 0: a NoneType is no image",
+            "2 of 2 images cannot be used; the first is image 0: a NoneType is not an image",
         ),
         (
             [ARRAYS[0], ARRAYS[1].astype(np.int64)],
@@ -269,12 +269,12 @@ def test_labels_are_found_beside_images(beside: Callable[[Any, int], Any]) -> No
     ("labels", "why"),
     [
         ([0, 1, None, 1], r"1 of 4 images have no label \(the first is image 2\)"),
-        ([0.5, 1.0, 2.0, 3.0], r"no class \(float\)"),
-        ([{"boxes": []}] * 4, r"no class \(dict\)"),
+        ([0.5, 1.0, 2.0, 3.0], r"not a class \(float\)"),
+        ([{"boxes": []}] * 4, r"not a class \(dict\)"),
         ([0, 1, -1, 1], r"1 of 4 images have no label \(the first is image 2\)"),
-        ([0, "a", 1, "b"], "beside some stands a number and beside others a word"),
-        ([0, 1, -2, 1], r"no class \(-2\)"),
-        ([0, 1, 2**70, 1], r"no class \(1180591620717411303424\)"),
+        ([0, "a", 1, "b"], "some have a number beside them and others a word"),
+        ([0, 1, -2, 1], r"not a class \(-2\)"),
+        ([0, 1, 2**70, 1], r"not a class \(1180591620717411303424\)"),
     ],
 )
 def test_what_stands_beside_images_and_is_no_class_is_left_out_with_a_warning(
@@ -360,7 +360,7 @@ class Transformed(Pairs):
 
 
 def test_what_a_dataset_returns_counts_before_its_targets() -> None:
-    with pytest.warns(UserWarning, match=r"are not those of images\.targets: the former count"):
+    with pytest.warns(UserWarning, match=r"are not those of images\.targets: the former are used"):
         found = given_images(Transformed())
     assert found.train.labels is not None
     assert found.train.labels.tolist() == [label // 2 for label in LABELS]

@@ -129,7 +129,7 @@ def test_what_is_no_data_set_is_refused() -> None:
         match=r":no_images must return sdclr\.data\.LabelledImages or a mapping of arrays",
     ):
         build_data(DataConfig(name="no_images"))
-    with pytest.raises(ConfigError, match="it is no function"):
+    with pytest.raises(ConfigError, match="it is not a function"):
         sdclr.register_source(3)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="there is a data set 'digits' already"):
         sdclr.register_source(stripes, "digits")

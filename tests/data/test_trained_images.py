@@ -66,7 +66,7 @@ def test_photos_that_came_later_change_no_evaluation_and_no_examination(
 def test_photos_that_are_gone_are_still_an_error_of_an_evaluation(run: Run, tmp_path: Path) -> None:
     write_photos(tmp_path / "photos", range(20, 23))
     (tmp_path / "photos" / "03.png").unlink()
-    with pytest.raises(ConfigError, match="3 new, 1 gone"):
+    with pytest.raises(ConfigError, match="3 new, 1 missing"):
         evaluate(run, labels=tmp_path / "labels.csv")
 
 
@@ -78,7 +78,7 @@ def test_the_features_of_a_runs_own_images_come_with_a_warning_where_they_are_ot
     write_photos(tmp_path / "photos", range(20, 21))
     (tmp_path / "photos" / "03.png").unlink()
     shutil.copyfile(tmp_path / "photos" / "05.png", tmp_path / "photos" / "04.png")
-    words = r"1 new \(20\.png\); 1 gone \(03\.png\); 1 of other content \(04\.png\)"
+    words = r"1 new \(20\.png\); 1 missing \(03\.png\); 1 of other content \(04\.png\)"
     with pytest.warns(UserWarning, match=words):
         embed(run.folder, data, tmp_path / "others.npz", as_trained=True)
     embed(run.folder, data, tmp_path / "asked.npz")  # they were named: no run is compared with

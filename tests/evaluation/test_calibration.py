@@ -49,7 +49,7 @@ def test_where_no_temperature_fits_best_it_says_why() -> None:
         "every validation image is predicted right, but for ties",
     )
     value, problem = fit_temperature(right, torch.tensor([1, 0]))
-    assert (value, problem) == (1.0, "the logits say nothing of the validation labels")
+    assert (value, problem) == (1.0, "the logits say nothing about the validation labels")
 
 
 @pytest.mark.parametrize("bins", [1, 5, 15])
@@ -79,7 +79,8 @@ def test_a_confidence_on_the_border_of_a_bin_belongs_to_the_lower_one() -> None:
 def test_what_no_temperature_can_be_fitted_to_is_refused() -> None:
     logits, labels = torch.zeros(5, 3), torch.tensor([2, 2, 2, 1, 1])
     assert (
-        fit_temperature(logits, labels).problem == "the logits say nothing of the validation labels"
+        fit_temperature(logits, labels).problem
+        == "the logits say nothing about the validation labels"
     )
     with pytest.raises(DataError, match="there are none"):
         fit_temperature(logits[:0], labels[:0])

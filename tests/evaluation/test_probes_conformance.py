@@ -483,7 +483,7 @@ def test_from_python_a_probe_is_registered_and_no_text_imports_it(
     [
         ("my_probes:Centre", "my_probes has no Centre. Did you mean Centroid?"),
         ("my_probs:Centroid", "there is no module my_probs (for the probe)"),
-        ("my_probes:torch", "my_probes:torch is no probe: it must be a class, got module"),
+        ("my_probes:torch", "my_probes:torch is not a valid probe: it must be a class, got module"),
         ("svm", "probes must be among linear, few_shot, knn"),
         ("", "got none"),
     ],

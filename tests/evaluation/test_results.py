@@ -124,7 +124,7 @@ def test_classes_that_were_not_tested_count_in_no_mean(tmp_path: Path) -> None:
 
 def test_a_probe_need_not_be_named_where_there_is_one(tmp_path: Path) -> None:
     evaluation = Evaluation.load(saved(tmp_path))
-    with pytest.raises(ConfigError, match="say of which probe; it has linear, knn"):
+    with pytest.raises(ConfigError, match="name the probe; it has linear, knn"):
         evaluation.balancedness()
     with pytest.raises(ConfigError, match="it has no probe 'few_shot'; it has linear, knn"):
         evaluation.balancedness("few_shot")

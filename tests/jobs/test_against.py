@@ -66,7 +66,7 @@ def test_grey_digits_have_no_colours_worth_a_probe(run: Run) -> None:
     ("rival", "words"),
     [
         ("untraned", "there is no rival untraned: untrained, pixels"),
-        ("imagenet", "nobody offers ImageNet weights for resnet10"),
+        ("imagenet", "there are no ImageNet weights for resnet10"),
     ],
 )
 def test_what_is_no_rival_is_said_before_any_work(run: Run, rival: str, words: str) -> None:
@@ -138,7 +138,7 @@ def test_without_labels_it_says_what_can_be_measured_and_which_labels_would_answ
     words = ["evaluate", str(run.folder), "--against", "untrained,pixels"]
     found = CliRunner().invoke(cli.app, words)
     assert found.exit_code == 0, found.output
-    assert "nobody can say without labels" in found.output
+    assert "cannot be known without labels" in found.output
     assert "by untrained" in found.output
     output = " ".join(found.output.split())
     assert "two accuracies differ by about 21 points" in output, "of 24 images, not the usual 5"

@@ -152,7 +152,7 @@ def test_what_belongs_to_other_weights_is_not_gone_on_with(
         json.dumps(json.loads(identity.read_text()) | {"identity": "other weights"})
     )
     afresh = StopAfter(10_000)
-    with pytest.warns(UserWarning, match="they are made anew"):
+    with pytest.warns(UserWarning, match="they are made again"):
         embed(run.folder, DIGITS, tmp_path / "f.npz", progress=afresh)
     assert afresh.begun_at == [0]
 

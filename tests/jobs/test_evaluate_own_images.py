@@ -225,7 +225,7 @@ def test_files_added_and_removed_are_named_when_a_run_goes_on(folders: Path) -> 
     pretrain(settings, folders / "run")
     (folders / "train" / "ok" / "000.png").rename(folders / "train" / "ok" / "zzz.png")
     with pytest.raises(
-        ConfigError, match=r"1 new, 1 gone(?s:.*)new: ok/zzz\.png, first gone: ok/000\.png"
+        ConfigError, match=r"1 new, 1 missing(?s:.*)new: ok/zzz\.png, first missing: ok/000\.png"
     ):
         pretrain(settings, folders / "run")
 

@@ -229,7 +229,7 @@ def test_other_images_and_unfinished_runs_are_refused(run: Run, tmp_path: Path) 
     run.backbone_path.unlink()
     with pytest.raises(MissingInputError):
         examine(run)
-    with pytest.raises(MissingInputError, match=r"is not finished\. Go on with: sdclr resume"):
+    with pytest.raises(MissingInputError, match=r"is not finished\. Continue with: sdclr resume"):
         build_unlabelled_report([run.folder])
 
 

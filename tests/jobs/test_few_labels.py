@@ -142,15 +142,15 @@ def test_names_as_text_and_as_csv_mean_the_same_images(photos: Run, tmp_path: Pa
 
 
 REFUSED_FILES = {
-    "outside.npy": (np.array([1, 5000]), DataError, "entry 1: 5000 is no position"),
-    "negative.npy": (np.array([-1, 3]), DataError, "entry 0: -1 is no position"),
+    "outside.npy": (np.array([1, 5000]), DataError, "entry 1: 5000 is not a position"),
+    "negative.npy": (np.array([-1, 3]), DataError, "entry 0: -1 is not a position"),
     "twice.npy": (np.array([4, 9, 4]), DataError, "position 4 2 times"),
     "fractions.npy": (np.array([0.5]), DataError, "must hold whole numbers"),
     "square.npy": (np.zeros((2, 2), np.int64), DataError, "must hold whole numbers"),
     "empty.npy": (np.array([], np.int64), DataError, "no image of 10 of 10 classes"),
-    "unknown.txt": ("1\n2\n77777\n", DataError, "line 3: 77777 is no training image"),
+    "unknown.txt": ("1\n2\n77777\n", DataError, "line 3: 77777 is not a training image"),
     "twice.csv": ("path\n4\n9\n4\n", DataError, "4"),
-    "gone.txt": (None, MissingInputError, "is no file"),
+    "gone.txt": (None, MissingInputError, "is not a file"),
 }
 
 

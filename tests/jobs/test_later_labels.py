@@ -186,7 +186,7 @@ def test_the_sub_folders_can_become_the_classes_after_the_training(trained: Path
 
 def test_another_set_of_labels_replaces_what_was_measured_with_the_first(trained: Path) -> None:
     evaluate(trained / "run", labels=write_labels(trained, 6))
-    said = r"linear, few_shot in \S+ came from another evaluation \(other labels, .* is replaced"
+    said = r"linear, few_shot in \S+ came from another evaluation \(other labels, .* are replaced"
     with pytest.warns(UserWarning, match=said):
         content = evaluate(trained / "run", labels=write_labels(trained, 4), probes=["knn"])
     assert set(content.probes) == {"knn"}
@@ -209,7 +209,7 @@ def test_names_of_no_image_are_left_out_with_a_warning(trained: Path) -> None:
     file = write_labels(trained, more="elsewhere/x.png,dark\n")
     with pytest.warns(
         UserWarning,
-        match=r"1 of 13 labelled names are no images of this run .*line 14: elsewhere/x\.png",
+        match=r"1 of 13 labelled names are not images of this run .*line 14: elsewhere/x\.png",
     ):
         content = evaluate(trained / "run", labels=file, probes=["knn"])
     assert content.labels.num_unknown_names == 1
@@ -218,7 +218,7 @@ def test_names_of_no_image_are_left_out_with_a_warning(trained: Path) -> None:
 def test_a_table_that_names_no_image_at_all_says_what_the_images_are_called(trained: Path) -> None:
     file = trained / "other.csv"
     file.write_text("path,label\nIMG_1.png,dark\nIMG_2.png,bright\n")
-    with pytest.raises(DataError, match=r"names no image of this run .*called like bright/00\.png"):
+    with pytest.raises(DataError, match=r"names no image of this run .*names like bright/00\.png"):
         evaluate(trained / "run", labels=file)
 
 
@@ -324,7 +324,7 @@ def test_names_for_arrays_are_answered_with_positions(tmp_path: Path) -> None:
     pretrain(config.with_values({"views.size": 12, "batch_size": 20}), tmp_path / "run")
     (tmp_path / "l.csv").write_text("path,label\ncat/0.jpg,cat\ndog/0.jpg,dog\n")
     with pytest.raises(
-        DataError, match=r"called like 0\. .* write their positions, from 0, in the column path\.$"
+        DataError, match=r"names like 0\. .* write their positions, from 0, in the column path\.$"
     ):
         evaluate(tmp_path / "run", labels=tmp_path / "l.csv")
 
@@ -339,7 +339,7 @@ def test_a_binary_file_is_no_table_of_labels_and_is_not_shown(
         shutil.copy(trained / "run" / "backbone.safetensors", tmp_path / name)
     if name == "a.jpg":
         Image.new("RGB", (9, 9)).save(tmp_path / name)
-    with pytest.raises(DataError, match="is a binary file, and no list") as caught:
+    with pytest.raises(DataError, match="is a binary file, not a list") as caught:
         evaluate(trained / "run", labels=tmp_path / name)
     assert "\\x" not in str(caught.value)
     (tmp_path / "l.xlsx").write_bytes(b"PK")
@@ -381,7 +381,7 @@ def test_folders_as_labels_work_where_photos_were_added_since(
     write_images(tmp_path / "photos" / "another", 3, 120, 1)
     shutil.copy(tmp_path / "photos" / "dark" / "00.png", tmp_path / "photos" / "dark" / "new.png")
     with pytest.warns(
-        UserWarning, match=r"4 images came after .* and are left aside \(first: another/00\.png\)"
+        UserWarning, match=r"4 images came after .* and are left out \(first: another/00\.png\)"
     ):
         after = evaluate(run, settings={"data.labels": "folders"}, probes=["knn"])
     for key in ("class_names", "train_counts", "split"):
@@ -525,7 +525,7 @@ def test_no_advice_about_labels_leads_back_to_itself(trained: Path, tmp_path: Pa
         {"data.path": str(flat)}
     )
     run = pretrain(config, tmp_path / "run")
-    with pytest.raises(DataError, match=r"lie in no class folder .*give labels in a table"):
+    with pytest.raises(DataError, match=r"are in no class folder .*give labels in a table"):
         evaluate(run, settings={"data.labels": "folders"})
     with pytest.raises(DataError, match=r"is a folder; --labels takes a table"):
         evaluate(run, labels=flat)
@@ -539,7 +539,7 @@ def test_a_misspelt_setting_of_an_evaluation_is_not_taken_for_one_of_training(
     typed: str, meant: str
 ) -> None:
     with pytest.raises(
-        ConfigError, match=f"{typed} is no setting of an evaluation; did you mean {meant}"
+        ConfigError, match=f"{typed} is not a setting of an evaluation; did you mean {meant}"
     ):
         evaluation_settings([f"{typed}=x"])
 

@@ -78,7 +78,7 @@ def test_a_disk_that_refuses_the_log_is_a_warning(tmp_path: Path) -> None:
     log.print("before")
     with (
         pytest.warns(
-            UserWarning, match="cannot be written .* the run goes on without it"
+            UserWarning, match="cannot be written .* the run continues without it"
         ) as caught,
         log.written_to(tmp_path),
     ):

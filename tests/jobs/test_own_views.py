@@ -178,7 +178,7 @@ def test_a_module_on_the_batch_changes_finished_views_and_can_be_repeated() -> N
 
 
 def test_errors_of_a_module_name_it_and_the_image() -> None:
-    with pytest.raises(DataError, match=r"views\.own_batch=badrow made numbers .* of image 1\."):
+    with pytest.raises(DataError, match=r"views\.own_batch=badrow made numbers .* from image 1\."):
         views(spec_of("BadRow", "own_batch"))
     with pytest.raises(
         DataError, match=r"own_batch=half returned the shape \[24, 3, 8, 8\]; it must"
@@ -309,7 +309,7 @@ def test_what_is_proposed_names_the_views(tmp_path: Path) -> None:
     use = "--use own_views:with_rng"
     config = config_of("own", named_views("own_views:with_rng"), 1)
     out = tmp_path / "run"
-    with pytest.raises(Preempted, match=rf"Go on with: sdclr resume \S+ {use}$"):
+    with pytest.raises(Preempted, match=rf"Continue with: sdclr resume \S+ {use}$"):
         sdclr.pretrain(config, out, observers=[_Stop()])
     assert read_status(out).next == f"sdclr resume {out} {use}"
     run = sdclr.resume(out)

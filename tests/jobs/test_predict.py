@@ -219,7 +219,7 @@ def test_what_cannot_be_done_is_refused_before_any_work(
     model: Finetuned, run: Run, photos: Path, tmp_path: Path
 ) -> None:
     data = images_in(photos)
-    with pytest.raises(MissingInputError, match="no finished model"):
+    with pytest.raises(MissingInputError, match="not a finished model"):
         predict(run, data, tmp_path / "p.csv")
     with pytest.raises(ConfigError, match=r"named \*\.csv or \*\.parquet"):
         predict(model, data, tmp_path / "p.npz")

@@ -445,7 +445,7 @@ def test_unlabelled_arrays_train_on_all_images(tmp_path: Path) -> None:
     [
         ("batch_size=500", "must not exceed the 405"),
         ("batch_size=101", "last batch of one image"),
-        ("device=mps", "sees no such GPU"),
+        ("device=mps", "sees no Apple GPU"),
     ],
 )
 def test_what_cannot_train_is_refused_before_anything_is_written(

@@ -248,7 +248,7 @@ def test_what_cannot_be_is_one_clear_error(mined: Path, tmp_path: Path) -> None:
     pairs = pairs_of(mined)
     with pytest.raises(DataError, match="same must be yes, no, 1, 0 or empty, got perhaps"):
         profile(mined, answers=write_answers(tmp_path / "odd.csv", pairs, "perhaps"))
-    with pytest.raises(DataError, match="is no image of this collection"):
+    with pytest.raises(DataError, match="is not an image of this collection"):
         profile(mined, answers=write_answers(tmp_path / "else.csv", [{**pairs[0], "a": "no.png"}]))
     (tmp_path / "columns.csv").write_text("x,y\n1,2\n")
     with pytest.raises(DataError, match="needs the columns a, b and same"):

@@ -82,7 +82,7 @@ def test_given_features_decide_from_the_first_epoch_on(tmp_path: Path) -> None:
         (np.zeros((4, 2)), r"must hold numbers \[405, D\], .* got float64 \[4, 2\]"),
         (np.full((405, 1), np.nan), "not finite"),
         (np.array(["a"] * 405)[:, None], r"must hold numbers"),
-        (b"no numpy", r"is no \.npy file"),
+        (b"no numpy", r"is not a \.npy file"),
     ],
 )
 def test_features_that_do_not_fit_are_refused(

@@ -149,8 +149,8 @@ def test_what_a_method_measures_are_numbers_under_names_of_its_own(found: Any, w
         (None, "has returned NoneType"),
         (1.0, "has returned float"),
         (torch.zeros(3), r"got \[3\]"),
-        (torch.zeros(2, dtype=torch.int64), "torch.int64, of which no gradient"),
-        (torch.zeros(2, dtype=torch.complex64), "torch.complex64, of which no gradient"),
+        (torch.zeros(2, dtype=torch.int64), "torch.int64, through which no gradient"),
+        (torch.zeros(2, dtype=torch.complex64), "torch.complex64, through which no gradient"),
         (torch.zeros(2), "does not depend on the network's weights"),
     ],
 )

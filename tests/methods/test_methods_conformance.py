@@ -185,7 +185,7 @@ def test_an_ignored_share_is_an_error_on_several_processes(tmp_path: Path) -> No
     name = sdclr.register_method(IgnoredShare)
     act = conformance.training(name, conformance.run_config(name), tmp_path / "x")
     assert codes(started(2, act)) == [78, 78]
-    assert "IgnoredShare does not look at views.share" in str(
+    assert "IgnoredShare does not use views.share" in str(
         sdclr.Run(tmp_path / "x").read_status()["message"]
     )
 

@@ -332,7 +332,7 @@ def fuse(network: nn.Module) -> None:
     ("change", "named"),
     [
         (lambda n: n.append(nn.ReLU()), "7 .ReLU. is new"),
-        (lambda n: n.__delitem__(6), "6 .Linear. is gone"),
+        (lambda n: n.__delitem__(6), "6 .Linear. is missing"),
         (lambda n: n.__setitem__(2, nn.GELU()), "2 was ReLU and is GELU"),
         (lambda n: n.__setitem__(1, nn.SyncBatchNorm(8)), "1 was BatchNorm2d and is SyncBatchNorm"),
         (lambda n: n.__setitem__(1, nn.BatchNorm2d(9)), "1 has other shapes"),

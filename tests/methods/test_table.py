@@ -54,7 +54,7 @@ class TakenConfig(MethodConfig):
 @pytest.mark.parametrize(
     ("members", "base", "words"),
     [
-        ({}, nn.Module, "no subclass of sdclr.Method"),
+        ({}, nn.Module, "not a subclass of sdclr.Method"),
         ({}, Method, "class attribute config"),
         ({"config": NoDefault, "display_name": "X"}, Method, "must say name: Literal"),
         ({"config": HardImagesConfig}, Method, "display_name"),

@@ -94,7 +94,7 @@ def test_one_that_fails_is_left_out_with_a_warning_and_the_run_ends_the_same(
     notes = Notes()
     with pytest.warns(
         UserWarning,
-        match="Failing has failed and watches the run no longer: ValueError: no connection",
+        match="Failing failed and no longer watches the run: ValueError: no connection",
     ):
         run = pretrain(config(), tmp_path / "x", observers=[failing, notes])
     assert len(calls) == 1

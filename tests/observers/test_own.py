@@ -59,7 +59,7 @@ def test_an_observer_of_the_command_line_sees_every_epoch(here: Path) -> None:
 
 
 def test_one_that_fails_leaves_the_run_alone(here: Path) -> None:
-    with pytest.warns(UserWarning, match="Fails has failed and watches the run no longer"):
+    with pytest.warns(UserWarning, match="Fails failed and no longer watches the run"):
         invoke(
             *("pretrain", "digits_simclr", *TINY, "--out", "run"),
             *("--observe", "my_watchers_of_this_test:Fails"),
@@ -77,7 +77,10 @@ def test_an_object_is_taken_as_it_is_and_each_name_once(here: Path) -> None:
     ("name", "words"),
     [
         ("my_watchers_of_this_test:Needs", "cannot be made without arguments: TypeError"),
-        ("my_watchers_of_this_test:number", "is no observer: it is no subclass of sdclr.Observer"),
+        (
+            "my_watchers_of_this_test:number",
+            "is not a valid observer: it is not a subclass of sdclr.Observer",
+        ),
         ("my_watchers_of_this_test:Writs", "Did you mean Writes"),
         ("tensorboard", "takes module:Class.* --log NAMES"),
         ("no_such_module:Mine", "there is no module no_such_module"),

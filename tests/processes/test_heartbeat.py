@@ -123,7 +123,7 @@ def test_a_store_that_is_gone_is_the_first_process_gone(monkeypatch: pytest.Monk
     second = World(1, 2, client)
     del server
     with (
-        pytest.raises(DistributedError, match="process 0 of 2 ended without a word"),
+        pytest.raises(DistributedError, match="process 0 of 2 ended without an error message"),
         second.explaining(),
     ):
         raise StoppedEarly("stopped by SIGTERM")

@@ -73,7 +73,7 @@ def test_the_settings_follow_the_images_and_the_device() -> None:
 
 def test_the_batch_is_the_largest_that_fits() -> None:
     assert choose(40)[0].batch_size == 40
-    assert "all images there are" in choose(40)[1]["batch_size"].reason
+    assert "all of the images" in choose(40)[1]["batch_size"].reason
     config, choices = choose(65, device="cpu")
     assert config.batch_size == 63, "64 would leave a last batch of one image"
     assert "would leave a last batch of one image" in choices["batch_size"].reason

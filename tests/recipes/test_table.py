@@ -62,5 +62,5 @@ def test_what_is_no_recipe_is_refused() -> None:
         sdclr.register_recipe(with_an_argument)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="it must return a PretrainConfig, got dict"):
         sdclr.register_recipe(no_config)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="it is no function"):
+    with pytest.raises(ConfigError, match="it is not a function"):
         sdclr.register_recipe(3)  # type: ignore[arg-type]

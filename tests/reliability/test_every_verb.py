@@ -754,7 +754,7 @@ def test_an_image_that_vanishes_loses_nothing_that_was_trained(
         patch_steps(patch, then=vanish)
         code, _, err = main(arguments)
     assert code in (65, 66, 74), err
-    assert "is saved; mend this, then go on with: sdclr resume new" in err
+    assert "is saved; fix this, then continue with: sdclr resume new" in err
     saved = Run(here / "new").checkpoints.steps()[0]
     assert saved >= 3, "not the checkpoint of step 0"
     for path in list(here.glob("[0-9][0-9].png")):

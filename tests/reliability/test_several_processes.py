@@ -175,7 +175,7 @@ def test_another_number_of_processes_goes_on_with_a_warning(tmp_path: Path) -> N
         pretrain(run, tmp_path / "x")
 
     assert codes(started(2, act)) == [75, 75]
-    with pytest.warns(UserWarning, match="1 processes go on with a run of 2"):
+    with pytest.warns(UserWarning, match="1 processes continue a run of 2"):
         pretrain(run, tmp_path / "x")
     for name, tensor in tensors(tmp_path / "x").items():
         torch.testing.assert_close(tensor, expected[name], rtol=1e-8, atol=1e-9, msg=name)
@@ -225,7 +225,7 @@ def test_a_signal_in_the_start_up_is_the_death_of_another_where_one_has_died(
     assert codes(children) == ([80, -signal.SIGKILL] if dies else [75, 75])
     status = read_status(tmp_path / "x")
     assert status.state == ("failed" if dies else "preempted")
-    assert ("process 1 of 2 ended without a word" in str(status.message)) == dies
+    assert ("process 1 of 2 ended without an error message" in str(status.message)) == dies
 
 
 @pytest.mark.parametrize("struck", [0, slow(1)])
@@ -307,7 +307,7 @@ def test_a_killed_process_ends_the_other_soon_and_the_run_goes_on(
     status = read_status(tmp_path / "x")
     if struck == 1:
         assert (status.state, status.exit_code) == ("failed", 80)
-        assert "process 1 of 2 ended without a word" in str(status.message).replace(
+        assert "process 1 of 2 ended without an error message" in str(status.message).replace(
             "processes 1", "process 1"
         )
     else:

@@ -147,7 +147,7 @@ def test_a_run_without_any_sound_evaluation_is_shown_without_labels(
     folder = shutil.copytree(finished / "run", tmp_path / "run")
     (folder / "evaluation" / "cached.json").write_text("{")
     with pytest.warns(
-        UserWarning, match=r"cached\.json is damaged.*evaluate again.*the report is without it"
+        UserWarning, match=r"cached\.json is damaged.*evaluate again.*the report omits it"
     ):
         report([folder], {"html"}, progress=NoProgress())
     assert "Nothing was evaluated" in (folder / "report.html").read_text()

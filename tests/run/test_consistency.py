@@ -128,7 +128,7 @@ def test_the_evaluation_of_another_split_is_named_and_not_merged(
     shutil.copy(Run(runs / "split").evaluation_path("cached"), run.evaluation_path("cached"))
     with pytest.raises(ConfigError, match="train_counts"):
         build_report([run.folder])
-    with pytest.warns(UserWarning, match=r"knn in .*\(another backbone; .*is replaced"):
+    with pytest.warns(UserWarning, match=r"knn in .*\(another backbone; .*are replaced"):
         content = evaluate(run, probes=["few_shot"])
     assert list(content.probes) == ["few_shot"]
     build_report([run.folder])
@@ -165,7 +165,7 @@ def test_whole_runs_and_runs_of_earlier_versions_belong_together(
         lambda text: "",
     ],
 )
-@pytest.mark.filterwarnings("ignore:.* Until then this goes on without it")
+@pytest.mark.filterwarnings("ignore:.* Until then this continues without it")
 @pytest.mark.filterwarnings("ignore:.* lacks facts of a split")
 def test_damaged_files_are_errors_of_ours_or_do_no_harm(
     runs: Path, tmp_path: Path, file: str, damage: Callable[[str], str]

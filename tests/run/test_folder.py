@@ -37,7 +37,7 @@ def test_a_run_that_ended_before_its_settings_were_written_is_told_so(tmp_path: 
     with Run(tmp_path / "x"):
         pass
     with pytest.raises(
-        MissingInputError, match=r"no run yet: one was begun there, .* command again"
+        MissingInputError, match=r"no run yet: one was started there, .* command again"
     ):
         Run(tmp_path / "x").require()
 

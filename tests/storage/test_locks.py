@@ -93,7 +93,7 @@ def test_a_foreign_file_of_the_locks_name_is_left_alone(
     else:
         (tmp_path / name).mkdir()
     with (
-        pytest.raises(RunFolderError, match="exists and is no lock of sdclr"),
+        pytest.raises(RunFolderError, match="exists and is not a lock of sdclr"),
         Lock(tmp_path / "a.lock", "x"),
     ):
         pass

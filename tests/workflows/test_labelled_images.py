@@ -135,11 +135,11 @@ def test_the_verbs_make_a_model_and_use_it(
         (["finetune", "RUN", "x.csv", "--out", "m"], "labels are named with --labels"),
         (["finetune", "RUN", "epochs=5", "--out", "m"], "are options, such as --epochs 20"),
         (["finetune", "RUN", "--images", "x", "--out", "m"], "add --labels TABLE"),
-        (["finetune", "nowhere", "--labels", "x.csv", "--out", "m"], "no run folder and no file"),
+        (["finetune", "nowhere", "--labels", "x.csv", "--out", "m"], "no run folder or file"),
         (["finetune", "RUN", "--out", "m"], "has no labels to learn from"),
         (["predict", "nowhere", "x"], "no model folder nowhere"),
         (["predict", "RUN", "a", "b"], "give one folder, list or file of images, got a, b"),
-        (["predict", "RUN", "a"], "no finished model"),
+        (["predict", "RUN", "a"], "not a finished model"),
     ],
 )
 def test_what_the_verbs_cannot_do_is_one_sentence(

@@ -175,7 +175,7 @@ def test_what_was_measured_on_another_backbone_is_measured_again(tmp_path: Path)
     )
     assert states(cells) == ["trained"]
     before = cells[0].run.read_evaluation("cached")
-    with pytest.warns(UserWarning, match=r"few_shot in .*another backbone.* is replaced"):
+    with pytest.warns(UserWarning, match=r"few_shot in .*another backbone.* are replaced"):
         carry_out(cells, protocol="cached", probes=["linear"], progress=NoProgress())
     assert list(before["probes"]) == ["linear", "few_shot"]
     assert list(cells[0].run.read_evaluation("cached")["probes"]) == ["linear"], (
@@ -203,7 +203,7 @@ def test_the_plan_shows_what_is_done_and_what_is_missing(tmp_path: Path) -> None
     show_plan(cells, "cached", PROBES, console)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert (
-        "1 done (trained and evaluated), 1 interrupted (goes on where it stopped), 2 missing (to be tr"
+        "1 done (trained and evaluated), 1 interrupted (continues where it stopped), 2 missing (to be tr"
         in text
     )
     assert "interrupted (epoch 1 of 2)" in text

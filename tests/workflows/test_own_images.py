@@ -72,7 +72,7 @@ def test_a_folder_is_explained_tried_out_trained_on_and_embedded(
     assert code == 0
     for words in (
         "34 images found",
-        "batch_size=34 all images there are",
+        "batch_size=34 all of the images",
         "34 images are few",
         "a step, measured",
     ):
@@ -357,7 +357,7 @@ def test_wrong_folders_get_one_sentence(sdclr: Cli, tmp_path: Path) -> None:
         (["./empty"], 65, "holds no images"),
         (["./few"], 65, "5 images; at least 32"),
         (["./photos.rar"], 65, "a folder"),
-        (["photos.rar"], 65, "is no collection of images"),
+        (["photos.rar"], 65, "is not a collection of images"),
         (["table.xlsx"], 65, "is a spreadsheet: save it as CSV"),
         (["photos/*.png"], 65, "matches"),
         (["nowhere/*.png"], 66, "nowhere of the glob"),
@@ -428,7 +428,7 @@ def test_bad_files_are_not_counted_for_the_batch(
     assert code == 0, err
     assert f"{num_bad} of 35 images cannot be decoded and are left out" in err
     assert f"{num_sound} images found" in out
-    assert f"batch_size={num_sound} all images there are" in out
+    assert f"batch_size={num_sound} all of the images" in out
 
 
 def test_too_few_sound_files_are_counted_without_the_bad_ones(sdclr: Cli, tmp_path: Path) -> None:
@@ -477,7 +477,7 @@ def test_what_has_changed_since_a_run_is_answered_first_with_what_to_do(
     assert code == 78
     assert err.startswith(
         "error: runs/a is finished, with other settings: start a new run, with the same command, --weights runs/a "
-        "and another --out. saved -> asked for: epochs: 2 -> 200"
+        "and another --out. saved -> requested: epochs: 2 -> 200"
     ), err
     code, _, err = sdclr("pretrain", "photos", "--out", "runs/a", "backbone.width=4")
     assert (code, "--weights" in err) == (78, False), (
@@ -490,7 +490,7 @@ def test_what_has_changed_since_a_run_is_answered_first_with_what_to_do(
         code, _, err = sdclr("pretrain", "photos", "--out", "runs/a", *TINY)
     assert code == 78
     assert err.startswith(
-        "error: 3 new, 0 gone: start a new run with --weights runs/a and another --out."
+        "error: 3 new, 0 missing: start a new run with --weights runs/a and another --out."
     ), err
     assert "first new: july/common/1.jpg" in err
     assert len(textwrap.wrap(err, 80)) <= 3, "and no fingerprints, where names say it"
@@ -723,7 +723,7 @@ def test_a_store_in_the_run_folder_is_refused_before_it_is_built(
 ) -> None:
     words = ("pretrain", "./photos", "--out", "runs/x", *TINY)
     code, _, err = sdclr(*words, "data.store=runs/x/store")
-    assert (code, "lies in the run folder runs/x" in err) == (78, True), err
+    assert (code, "is in the run folder runs/x" in err) == (78, True), err
     assert not (tmp_path / "runs" / "x" / "store").exists()
     assert sdclr(*words)[0] == 0, "the place is not spoilt"
 
@@ -814,7 +814,7 @@ def test_a_zip_and_a_glob_are_trained_on_and_embedded(sdclr: Cli, tmp_path: Path
     code, _, err = sdclr(
         "pretrain", *(str(path) for path in (tmp_path / "photos" / "rare").glob("*.jpg"))
     )
-    assert (code, "a shell has put them in the place of a glob. Quote it" in err) == (78, True), err
+    assert (code, "the shell has expanded a glob. Quote it" in err) == (78, True), err
 
 
 @pytest.mark.filterwarnings("ignore:.*cannot be decoded")

@@ -146,11 +146,11 @@ def test_a_start_without_the_signature_says_what_is_missing(
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["pretrain", "https://host/a.npz"], 78, "arrays must lie on a disk"),
+        (["pretrain", "https://host/a.npz"], 78, "arrays must be on a disk"),
         (["pretrain", "nothing://host/a.tar"], 78, "addresses nothing:// are not known"),
-        (["pretrain", "https://host/photos.zip"], 65, "at an address, images are taken from .tar"),
+        (["pretrain", "https://host/photos.zip"], 65, "at an address, images are read from .tar"),
         (["pretrain", "digits_sdclr", "data.store=s3://b/x"], 78, "must be a folder on a disk"),
-        (["pretrain", "cifar10_lt_sdclr", "--data", "s3://b/x"], 78, "cifar10 must lie on a disk"),
+        (["pretrain", "cifar10_lt_sdclr", "--data", "s3://b/x"], 78, "cifar10 must be on a disk"),
     ],
 )
 def test_where_an_address_cannot_be_read_one_sentence_says_so(

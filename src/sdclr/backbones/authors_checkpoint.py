@@ -129,7 +129,7 @@ def _check_plain(key: object, tensor: Tensor, where: str) -> None:
     """Require every number to be in the file: nothing sparse, quantised, without memory or repeated by strides."""
     plain = isinstance(key, str) and tensor.layout == torch.strided and tensor.device.type == "cpu"
     if not plain or tensor.is_quantized or type(tensor) not in (Tensor, torch.nn.Parameter):
-        raise CheckpointError(f"{where} was refused: {str(key)[:80]!r} is no plain tensor.")
+        raise CheckpointError(f"{where} was refused: {str(key)[:80]!r} is not a plain tensor.")
     if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
         raise CheckpointError(
             f"{where} was refused: {str(key)[:80]!r} claims more numbers than the file holds."
@@ -183,7 +183,7 @@ def _sort_keys(
 def _put(tensors: dict[str, Tensor], name: str, tensor: Tensor, key: str, where: str) -> None:
     if name in tensors:
         raise CheckpointError(
-            f"{where} has two tensors for {name}, the second as {key!r}: which of them is meant, nobody can say."
+            f"{where} has two tensors for {name}, the second as {key!r}: which of them is meant is unknown."
         )
     tensors[name] = tensor
 
@@ -213,7 +213,9 @@ def _architecture(tensors: Mapping[str, Tensor], where: str) -> BackboneConfig:
     """Depth, width and stem from names and shapes."""
     stem = tensors.get("conv1.weight")
     if stem is None or stem.ndim != 4:
-        raise CheckpointError(f"{where} is no ResNet of the authors: it has no conv1.weight.")
+        raise CheckpointError(
+            f"{where} is not one of the authors' ResNets: it has no conv1.weight."
+        )
     block = Bottleneck if "layer1.0.conv3.weight" in tensors else BasicBlock
     stages = [
         {key.split(".")[1] for key in tensors if key.startswith(f"layer{stage}.")}
@@ -223,7 +225,7 @@ def _architecture(tensors: Mapping[str, Tensor], where: str) -> BackboneConfig:
     name = next((name for name, known in DEPTHS.items() if known == (block, depths)), None)
     if name is None:
         raise CheckpointError(
-            f"{where} has {depths} {block.__name__}s; known are {', '.join(DEPTHS)}."
+            f"{where} has {depths} {block.__name__}s; supported are {', '.join(DEPTHS)}."
         )
     return BackboneConfig(
         name=name, width=stem.shape[0], stem="small" if stem.shape[-1] == 3 else "large"

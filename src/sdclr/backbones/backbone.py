@@ -177,7 +177,7 @@ def require_images(images: Tensor, channels: int = 3) -> None:
     low, high = (float(value) for value in images.detach().aminmax())
     if math.isnan(low):
         raise DataError(
-            "the backbone takes images in [0, 1], and these hold nan. Mend or leave out the image."
+            "the backbone takes images in [0, 1], and these contain nan. Fix or leave out the image."
         )
     if low < SMALLEST_INPUT or high > LARGEST_INPUT:
         cure = (
@@ -283,8 +283,8 @@ def measure_feature_dim(backbone: Backbone, image_size: int) -> int:
         )
     if features.dtype != images.dtype:
         raise ConfigError(
-            f"the backbone must give features of the type of its images, {images.dtype}, got {features.dtype}. Leave "
-            "conversions to the setting precision."
+            f"the backbone must give features of the same type as its images, {images.dtype}, got {features.dtype}. "
+            "Leave conversions to the setting precision."
         )
     if features.device.type != "meta" and not bool(features.isfinite().all()):
         raise ConfigError(

@@ -131,7 +131,7 @@ def check_pretrained(name: str, width: int, stem: str) -> None:
     row = row_of(name)
     if row is not None and "pretrained" not in row.settings:
         raise ConfigError(
-            f"nobody offers pre-trained weights for {name}; start from your own with weights=FILE."
+            f"there are no pre-trained weights for {name}; start from your own with weights=FILE."
         )
     if kind == "timm":
         import timm
@@ -270,7 +270,7 @@ def _replace_first_convolution(network: nn.Module, name: str, channels: int) -> 
     found = next((one for one in network.named_modules() if isinstance(one[1], nn.Conv2d)), None)
     transforms = getattr(network, "transform_input", False)
     if found is None or found[1].in_channels != 3 or found[1].groups != 1 or transforms:
-        why = "transform_input is for 3 channels" if transforms else "its first layer is another"
+        why = "transform_input is for 3 channels" if transforms else "its first layer is different"
         raise ConfigError(
             f"torchvision:{name} cannot take images of {channels} channels: {why}. Use its timm: counterpart."
         )

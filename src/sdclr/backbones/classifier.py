@@ -120,14 +120,16 @@ def load_classifier(source: Path | str, network: nn.Module | None = None) -> Cla
     path = folder / CLASSIFIER_FILE
     if not path.is_file():
         raise MissingInputError(
-            f"{shown(folder)} is no finished model: it has no {CLASSIFIER_FILE}. sdclr finetune writes one; where it "
-            "was interrupted, give its command again."
+            f"{shown(folder)} is not a finished model: it has no {CLASSIFIER_FILE}. sdclr finetune writes one; where "
+            "it was interrupted, give its command again."
         )
     tensors, facts = read_tensors(path)
     described = _described(path, tensors, facts)
     backbone_path = folder / BACKBONE_FILE
     if not backbone_path.is_file():
-        raise MissingInputError(f"{shown(backbone_path)} is not there; the head alone is no model.")
+        raise MissingInputError(
+            f"{shown(backbone_path)} is missing; the head alone is not a model."
+        )
     if _sha256(backbone_path) != described.backbone_sha256:
         raise CheckpointError(
             f"{path} and {BACKBONE_FILE} do not belong together: the head was trained with another backbone. Put "

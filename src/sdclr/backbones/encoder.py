@@ -71,7 +71,7 @@ def open_encoder(
         )
     if weights is None and weights_match != "exact":
         raise ConfigError(
-            f"--weights-match {weights_match} says how a file must fit, and there is none. Give --weights FILE, or "
+            f"--weights-match {weights_match} says how a file must fit, and no file is given. Give --weights FILE, or "
             "leave it out."
         )
     if isinstance(source, str) and source.startswith(LIBRARIES):
@@ -81,11 +81,11 @@ def open_encoder(
     path = Path(source)
     if weights is not None:
         raise ConfigError(
-            f"--weights goes with timm:NAME or torchvision:NAME, a network without its own; {shown(path)} has some. "
-            "Leave --weights out."
+            f"--weights goes with timm:NAME or torchvision:NAME, a network without weights of its own; {shown(path)} "
+            "has its own. Leave --weights out."
         )
     if not path.exists():
-        raise MissingInputError(f"there is no run folder and no file {shown(path)}.")
+        raise MissingInputError(f"there is no run folder or file {shown(path)}.")
     if path.suffix in AUTHORS_SUFFIXES and path.is_file():
         checkpoint = read_authors_checkpoint(path)
         usual = 32 if checkpoint.architecture.stem == "small" else USUAL_SIZE
@@ -95,7 +95,7 @@ def open_encoder(
     trained_size = image_size or backbone.image_size
     if trained_size is None:
         raise ConfigError(
-            f"{shown(path)} does not say for which image size it was trained; give --image-size."
+            f"{shown(path)} does not record for which image size it was trained; give --image-size."
         )
     return _described(backbone, read_backbone(path).described.architecture, trained_size, str(path))
 
@@ -129,7 +129,7 @@ def _of_a_library(
     known = offers_pretrained(config)
     if weights is None and not known:
         raise ConfigError(
-            f"nobody offers weights for {name}; give a file that has some: --weights FILE."
+            f"there are no weights for {name}; give a file that has some: --weights FILE."
         )
     fitted = fitted_to(config, image_size or _usual_size(name)).model_copy(
         update={"pretrained": known}

@@ -167,7 +167,7 @@ def read_others(source: Path | str) -> OthersFile:
         raise MissingInputError(f"there is no file of weights {shown(path)}.")
     if path.suffix in PROGRAMS:
         raise CheckpointError(
-            f"{path} is a program that only runs; no training starts from it. Give the run or file that it was "
+            f"{path} is an exported program; no training can start from it. Give the run or file that it was "
             "exported from, or one of `sdclr export --format safetensors`."
         )
     content = _content(path)
@@ -241,7 +241,7 @@ def _read_folder(folder: Path) -> OthersFile:
     weights = _of_hugging_face(folder)
     if weights is None:
         raise MissingInputError(
-            f"{shown(folder)} is no run folder and holds no weights of Hugging Face "
+            f"{shown(folder)} is not a run folder and holds no weights of Hugging Face "
             f"({' or '.join(HUGGING_FACE_FILES)})."
         )
     groups = {where: group for where, group in _groups(_content(weights)) if group}
@@ -452,14 +452,14 @@ def _require_fit(
 
 def _advice(account: Account, file: OthersFile, expected: Mapping[str, Tensor]) -> str:
     if file.architecture is not None:
-        return f"The file says that its network is {file.architecture.name}: backbone.name={file.architecture.name}."
+        return f"The file records its network as {file.architecture.name}: backbone.name={file.architecture.name}."
     shapes = [list(tensor.shape) for tensor in expected.values() if tensor.ndim]
     for group in file.groups.values():
         theirs = [list(tensor.shape) for tensor in group.values() if tensor.ndim]
         if theirs[: len(shapes)] == shapes and len(account.tensors) < len(shapes):
             return (
-                "In order its tensors have the network's shapes: weights_match=order takes them so (finetune and mine: "
-                "--weights-match order)."
+                "Taken in order, its tensors have the network's shapes: weights_match=order takes them that way "
+                "(finetune and mine: --weights-match order)."
             )
     more = "weights_match=partial (finetune and mine: --weights-match partial)"
     return (
@@ -483,7 +483,7 @@ def _in_order(file: OthersFile, expected: Mapping[str, Tensor]) -> Account:
             continue
         tensors = {name: tensor for (name, _), (_, tensor) in pairs}
         behind = list(group)[len(expected) :]
-        left_out = dict.fromkeys(behind, "behind the last one")
+        left_out = dict.fromkeys(behind, "after the last one")
         account = Account(str(file.path), tensors, left_out, (), where)
         require_usable_weights(tensors, account.where)
         return account

@@ -118,9 +118,9 @@ def why_no_backbone(found: Any) -> str:
     if isinstance(found, nn.Module):
         return "it is a module already; name a function or class that makes one"
     if not callable(found) or not hasattr(found, "__name__"):
-        return "it is no function or class"
+        return "it is not a function or class"
     if isinstance(found, type) and not issubclass(found, nn.Module):
-        return "it is a class, and no torch.nn.Module"
+        return "it is a class, but not a torch.nn.Module"
     return ""
 
 

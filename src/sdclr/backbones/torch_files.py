@@ -63,8 +63,8 @@ def _refuse_other_formats(path: Path) -> None:
     size = path.stat().st_size
     if len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") < size:
         raise CheckpointError(
-            f"{path} is a safetensors file, which torch.save has not written. A backbone of sdclr's is used as it is: "
-            "--weights, --backbone or sdclr.load_backbone."
+            f"{path} is a safetensors file, which torch.save has not written. A backbone written by sdclr is used as "
+            "it is: --weights, --backbone or sdclr.load_backbone."
         )
     if not head.startswith(_BEGINNINGS):
         begins = f"it begins with {head!r}" if head else "it is empty"
@@ -84,12 +84,12 @@ def _refuse_unsound_archive(path: Path) -> None:
         for record in archive.infolist():
             if record.compress_type != zipfile.ZIP_STORED:
                 raise CheckpointError(
-                    f"{path} was refused: it is compressed ({record.filename[:80]!r}), as PyTorch never does."
+                    f"{path} was refused: it is compressed ({record.filename[:80]!r}), which PyTorch files never are."
                 )
             # 0 means no checksum: torch.serialization.set_crc32_options(False)
             if record.CRC and not _is_whole(archive, record):
                 raise CheckpointError(
-                    f"{path} is damaged: the checksum of {record.filename[:80]!r} does not agree. Copy it anew."
+                    f"{path} is damaged: the checksum of {record.filename[:80]!r} does not agree. Copy it again."
                 )
 
 

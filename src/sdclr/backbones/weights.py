@@ -87,7 +87,7 @@ class BackboneFile:
         """The size of its images in pixels; CheckpointError for a file without it."""
         if self.described.image_size is None:
             raise CheckpointError(
-                f"{self.path} does not say for which image size its network was trained."
+                f"{self.path} does not record for which image size its network was trained."
             )
         return self.described.image_size
 

@@ -22,9 +22,9 @@ class Verbs(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             verb = ctx.invoked_subcommand
-            goes_on = " The same command goes on from here." if verb in GO_ON else ""
+            goes_on = " The same command continues from here." if verb in GO_ON else ""
             raise Interrupted(
-                f"by Ctrl-C; nothing half-written is left under its own name.{goes_on}"
+                f"by Ctrl-C; no incomplete file is left under its final name.{goes_on}"
             ) from None
         except Exception as error:
             if type(error).__name__ == "NoSuchOption":  # from click, or typer's own

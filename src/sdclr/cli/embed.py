@@ -61,7 +61,7 @@ def embed(
     import_used(use)
     if shards is not None and (out is None or overwrite):
         raise ConfigError(
-            "--shards makes a new folder and replaces none: give --out FOLDER, and leave --overwrite out."
+            "--shards makes a new folder and never replaces one: give --out FOLDER, and leave --overwrite out."
         )
     places, given = paths_and_settings(arguments)
     images, usual_out = _images_to_embed(source, places, given)
@@ -99,9 +99,9 @@ def _images_to_embed(
         path = absolute_place(places[0])
         return own_data_as_trained(source, path, given), Path("features.npz")
     if not source.exists():
-        raise MissingInputError(f"there is no run folder and no file {shown(source)}.")
+        raise MissingInputError(f"there is no run folder or file {shown(source)}.")
     if not source.is_dir():
         raise ConfigError(
-            f"{shown(source)} is no run folder; say which images to embed: sdclr embed BACKBONE IMAGES."
+            f"{shown(source)} is not a run folder; specify which images to embed: sdclr embed BACKBONE IMAGES."
         )
     return data_of(Run(source), given), source / FEATURES_FILE

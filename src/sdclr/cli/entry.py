@@ -84,7 +84,7 @@ def _refused(error: OSError) -> SdclrError:
     """The error for an operation that the system has refused and that no other code has handled."""
     what = error.strerror or str(error) or type(error).__name__
     if error.filename is None:
-        return StorageError(f"the system has refused an operation: {what}.")
+        return StorageError(f"the system refused an operation: {what}.")
     where = shown(error.filename if isinstance(error.filename, str) else repr(error.filename))
     if error.errno == errno.ENOENT:
         return MissingInputError(f"{where} does not exist.")
@@ -99,7 +99,7 @@ _ADVICE = {
     errno.EPERM: "The system does not allow that; give another path.",
     errno.EROFS: "It is on a read-only file system; give another path.",
     errno.ELOOP: "A link there leads to itself; give another path.",
-    errno.ENOTDIR: "What is taken for a folder on the way to it is a file; give another path.",
+    errno.ENOTDIR: "A part of the path that should be a folder is a file; give another path.",
     errno.EISDIR: "It is a folder; give a file.",
     errno.EEXIST: "It exists already; give another path.",
 }

@@ -43,7 +43,7 @@ Labels = Annotated[
     ),
 ]
 ProtocolName = Annotated[
-    str, typer.Option(help=f"How: {protocols_help()}. Their numbers never share a table.")
+    str, typer.Option(help=f"Protocol: {protocols_help()}. Their numbers never share a table.")
 ]
 Probes = Annotated[str | None, typer.Option(help=probes_help())]
 RecipeName = Annotated[
@@ -75,7 +75,7 @@ FewShotFile = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Few labels of one's own: the protocol's few-shot probe on the training images "
+        help="Few labels of your own: the protocol's few-shot probe on the training images "
         "that FILE names: .npy of positions, a text with a name a line, or a table with a column path.",
         callback=expanded,
     ),
@@ -283,7 +283,7 @@ def _checkpoint_among(paths: Sequence[Path]) -> Path | None:
     file = next((path for path in paths if path.is_file()), None)
     if file is not None and file.suffix.lower() in COLLECTION_SUFFIXES:
         raise ConfigError(
-            f"{shown(file)} is no run and no checkpoint; labels are given as --labels FILE."
+            f"{shown(file)} is neither a run nor a checkpoint; labels are given as --labels FILE."
         )
     return file
 
@@ -444,8 +444,8 @@ def _compare(
             typer.echo(f"next: {found.unlabelled.next_command}")
         if found.num_leaks:
             typer.echo(
-                f"{found.num_leaks} test images are hardly another picture than a training image (first: "
-                f"{', '.join(shown(name, 60) for name in found.leaks[:3])}): what is measured on them is no test."
+                f"{found.num_leaks} test images are nearly the same picture as a training image (first: "
+                f"{', '.join(shown(name, 60) for name in found.leaks[:3])}): what is measured on them is not a test."
             )
 
 
@@ -468,7 +468,7 @@ def _adopt(
         )
     if files[0].suffix == ".safetensors":
         raise ConfigError(
-            f"{files[0]}: give the run folder it lies in, or the .pt it was converted from."
+            f"{files[0]}: give the run folder it is in, or the .pt it was converted from."
         )
     if recipe_name is None:
         raise ConfigError(

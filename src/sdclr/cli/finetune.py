@@ -52,19 +52,19 @@ ImagesOption = Annotated[
 ]
 ModelOut = Annotated[
     Path,
-    typer.Option(help="Folder of the model; one that stopped there goes on.", callback=expanded),
+    typer.Option(help="Folder of the model; one that stopped there is resumed.", callback=expanded),
 ]
 ModeOption = Annotated[
     str,
     typer.Option(
-        help="linear: a linear head on frozen features. full: the backbone is trained, too, from that head on."
+        help="linear: a linear head on frozen features. full: the backbone is trained, too, starting from that head."
     ),
 ]
 BalanceOption = Annotated[
     str,
     typer.Option(
-        help="What rare classes get: none; weights (each class the same weight in the loss); sampling (each class "
-        "drawn equally often); logits (logit adjustment)."
+        help="How rare classes are balanced: none; weights (each class the same weight in the loss); sampling (each "
+        "class drawn equally often); logits (logit adjustment)."
     ),
 ]
 AugmentOption = Annotated[
@@ -77,9 +77,9 @@ AugmentOption = Annotated[
 ]
 EpochsOption = Annotated[
     int | None,
-    typer.Option(help="At most so many. Default: 100, and 30 for full.", show_default=False),
+    typer.Option(help="Most epochs to train. Default: 100, and 30 for full.", show_default=False),
 ]
-BatchOption = Annotated[int, typer.Option("--batch-size", help="Images of a step.")]
+BatchOption = Annotated[int, typer.Option("--batch-size", help="Images per step.")]
 HeadRate = Annotated[
     float | None,
     typer.Option(
@@ -102,7 +102,7 @@ ValidationOption = Annotated[
     typer.Option(
         "--validation",
         metavar="SHARE",
-        help="Of each class, held out to choose the epoch, to calibrate and to measure; 0 holds nothing out.",
+        help="Share of each class, held out to choose the epoch, to calibrate and to measure; 0 holds nothing out.",
     ),
 ]
 TogetherOption = Annotated[
@@ -123,7 +123,9 @@ EarlyStopOption = Annotated[
         "the warm-up; 0: never.",
     ),
 ]
-SeedOption = Annotated[int, typer.Option(help="Of the validation images, the order, the crops.")]
+SeedOption = Annotated[
+    int, typer.Option(help="Seed of the validation images, the order and the crops.")
+]
 PrecisionOption = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp64.")]
 WeightsOption = Annotated[
     Path | None,
@@ -252,7 +254,7 @@ def _start_and_data(
         )
     if options := [name for name in given if not name.startswith("data.")]:
         raise ConfigError(
-            f"{options[0]} is no setting of the images (data.KEY=VALUE). Those of the training are options, such as "
+            f"{options[0]} is not a setting of the images (data.KEY=VALUE). Those of the training are options, such as "
             "--epochs 20; sdclr finetune --help lists them."
         )
     if group_by is not None:
@@ -260,7 +262,7 @@ def _start_and_data(
         given["data.group_by"] = group_by
     start = source if source.startswith(("timm:", "torchvision:")) else user_path(source)
     if isinstance(start, Path) and not start.exists():
-        raise MissingInputError(f"there is no run folder and no file {shown(start)}.")
+        raise MissingInputError(f"there is no run folder or file {shown(start)}.")
     if labels is not None:
         return start, labelled_images(start, user_place(labels), images, given, [out])
     if images is not None:
@@ -268,5 +270,5 @@ def _start_and_data(
     if isinstance(start, Path) and Run(start).exists:
         return start, labels_of_run(Run(start), given)
     raise ConfigError(
-        f"{shown(start)} has no images of its own; say which are labelled: --labels TABLE."
+        f"{shown(start)} has no images of its own; specify which are labelled: --labels TABLE."
     )

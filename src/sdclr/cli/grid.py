@@ -33,7 +33,7 @@ RecordsFolder = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="Where a finished cell leaves its small JSON file, and counts as done by it (default: OUT/records).",
+        help="Where each finished cell writes a small JSON file, by which it counts as done (default: OUT/records).",
         callback=expanded,
     ),
 ]
@@ -45,9 +45,7 @@ OtherDevice = Annotated[
 ]
 OnlyCells = Annotated[
     list[str] | None,
-    typer.Option(
-        metavar="CELL", help="Work on this cell alone, without a report; may be repeated."
-    ),
+    typer.Option(metavar="CELL", help="Run only this cell, without a report; may be repeated."),
 ]
 ReportOnly = Annotated[
     bool, typer.Option("--report-only", help="Run nothing; report what the records hold.")

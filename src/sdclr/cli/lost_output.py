@@ -35,6 +35,6 @@ def not_shown(failure: OSError, code: int) -> int:
     print_message(
         "warning",
         "yellow",
-        f"{text} What this command has written to files is not touched by that.",
+        f"{text} What this command has written to files is not affected.",
     )
     return code

@@ -230,7 +230,7 @@ def _what_to_mine(places: Sequence[str], backbone: str | None, given: dict[str, 
         return _Mined(network, own_data(path, given), Path("rare"), as_trained=False)
     source = user_path(places[0])
     if not source.exists():
-        raise MissingInputError(f"there is no run folder and no file {shown(source)}.")
+        raise MissingInputError(f"there is no run folder or file {shown(source)}.")
     if len(places) == 2:
         images = own_data_as_trained(source, path, given)
         return _Mined(source, images, Path("rare"), as_trained=False)
@@ -245,11 +245,11 @@ def _own_images_of_run(source: Path, given: dict[str, Any]) -> _Mined:
 
     if not source.is_dir():
         raise ConfigError(
-            f"{shown(source)} is no run folder; say which images to mine: sdclr mine BACKBONE IMAGES."
+            f"{shown(source)} is not a run folder; specify which images to mine: sdclr mine BACKBONE IMAGES."
         )
     if not Run(source).exists:
         raise ConfigError(
-            f"{shown(source)} is no run folder. To mine a folder of images, give a run before it, or "
+            f"{shown(source)} is not a run folder. To mine a folder of images, give a run before it, or "
             f"--backbone: {command('sdclr', 'mine', source, '--backbone', 'timm:NAME')}."
         )
     return _Mined(

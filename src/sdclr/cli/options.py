@@ -70,7 +70,7 @@ OnlyPlan = Annotated[
 Out = Annotated[
     Path | None,
     typer.Option(
-        help="Run folder; a run that stopped there goes on. (default: runs/RECIPE)",
+        help="Run folder; a run that stopped there is resumed. (default: runs/RECIPE)",
         callback=expanded,
     ),
 ]
@@ -147,7 +147,7 @@ GroupBy = Annotated[
     str | None,
     typer.Option(
         metavar="COLUMN|folder|PATTERN",
-        help="Images that belong together (a burst, a patient): they are no neighbours of each other, and none is "
+        help="Images that belong together (a burst, a patient): they are never neighbours of each other, and none is "
         "learned from while another is tested. A column of the table, folder, or a pattern such as '(.*)_[0-9]+' "
         "(data.group_by).",
     ),

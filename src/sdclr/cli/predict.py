@@ -15,7 +15,7 @@ from sdclr.safe_text import shown
 
 ModelFolder = Annotated[
     Path,
-    typer.Argument(metavar="MODEL", help="What sdclr finetune has written.", callback=expanded),
+    typer.Argument(metavar="MODEL", help="Folder written by sdclr finetune.", callback=expanded),
 ]
 ImagesToName = Annotated[
     list[str],
@@ -38,7 +38,7 @@ PartOption = Annotated[
     typer.Option(
         "--part",
         metavar="train|test",
-        help="Of a .npz, or of folders train and test: which images. Others have one part alone.",
+        help="Of a .npz, or of folders train and test: which images. Others have only one part.",
     ),
 ]
 

@@ -86,7 +86,7 @@ def pretrain(
     paths = absolute_paths({"data.path": data, "data.splits_dir": splits_dir, "weights": weights})
     if overwrite and not dry:
         raise ConfigError(
-            "--overwrite is for the sheet of --dry-run; a run folder is gone on with, never replaced."
+            "--overwrite is for the sheet of --dry-run; a run folder is resumed, never replaced."
         )
     observers = [*logs_named(log), *own_observers(observe or [])] if is_first() else []
     settings, out, choices = pretrain_settings(arguments or [], config, paths, out)
@@ -118,7 +118,7 @@ def _sheet_of(out: Path) -> Path:
     """The file in which a dry run draws the views: beside the run folder, which it does not create."""
     folder = out if out.name not in ("", "..") else Path(os.path.abspath(out))
     if not folder.name:
-        raise ConfigError(f"--out {shown(out)} is no folder for a run; give another.")
+        raise ConfigError(f"--out {shown(out)} is not a folder for a run; give another.")
     return folder.with_name(f"{folder.name}-views.png")
 
 

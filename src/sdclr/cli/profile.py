@@ -13,12 +13,12 @@ from sdclr.safe_text import shown
 
 MinedFolder = Annotated[
     Path,
-    typer.Argument(metavar="FOLDER", help="What sdclr mine has written.", callback=expanded),
+    typer.Argument(metavar="FOLDER", help="Folder written by sdclr mine.", callback=expanded),
 ]
 Questions = Annotated[
     int,
     typer.Option(
-        min=0, help="Ask about so many pairs of images on the terminal: same or different?"
+        min=0, help="Ask about this many pairs of images on the terminal: same or different?"
     ),
 ]
 AnswersFile = Annotated[

@@ -72,7 +72,7 @@ PublishedFolder = Annotated[
 ]
 PublishedProbes = Annotated[
     str | None,
-    typer.Option(help=f"As of evaluate (default: the paper's, {','.join(published_probes())})."),
+    typer.Option(help=f"As for evaluate (default: the paper's, {','.join(published_probes())})."),
 ]
 PrintCommands = Annotated[
     bool,

@@ -82,7 +82,7 @@ def _require_one(
     several = len(targets) > 1 and config_file is None
     if several and all(Path(target).is_file() for target in targets):
         raise ConfigError(
-            f"got {len(targets)} files ({got}): a shell has put them in the place of a glob. Quote it, as in "
+            f"got {len(targets)} files ({got}): the shell has expanded a glob. Quote it, as in "
             "'photos/*.jpg', or give their folder."
         )
     if not targets and settings:

@@ -34,12 +34,12 @@ def resolve_device(name: str) -> torch.device:
         raise ConfigError(f"device {name!r} is not supported. Use cpu, cuda, cuda:N or mps.")
     if device.type == "mps" and (device.index or not mps_is_available()):
         raise ConfigError(
-            f"device {name!r} was asked for, and torch sees no such GPU of Apple's here. Use cpu, or mps on a Mac with "
+            f"device {name!r} was requested, but torch sees no Apple GPU here. Use cpu, or mps on a Mac with "
             "Apple silicon and macOS 14 or later."
         )
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(
-            f"device {name!r} was asked for, but torch sees {torch.cuda.device_count()} CUDA devices."
+            f"device {name!r} was requested, but torch sees {torch.cuda.device_count()} CUDA devices."
         )
     return device
 

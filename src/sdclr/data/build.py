@@ -72,7 +72,7 @@ class Data:
             return self.train
         if subset == "balanced" and self.split.source == "as given":
             raise ConfigError(
-                f"data.subset=balanced is not there for {self.name}: a set that is taken as it is has no balanced "
+                f"data.subset=balanced is not available for {self.name}: a set that is taken as it is has no balanced "
                 "twin. Use data.subset=long_tail, the whole set."
             )
         return self.train.at(self.split.train if subset == "all" else self.split.subset(subset))
@@ -235,8 +235,8 @@ def _path(config: DataConfig) -> Path:
 def _splits_dir(config: DataConfig) -> Path:
     if config.splits_dir is None:
         raise ConfigError(
-            f"data.splits_dir is missing: {config.name} is split by the authors' lists. Say in which folder they "
-            "are, with --splits-dir FOLDER."
+            f"data.splits_dir is missing: {config.name} is split by the authors' lists. Give their folder "
+            "with --splits-dir FOLDER."
         )
     return user_path(config.splits_dir)
 

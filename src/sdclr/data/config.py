@@ -170,8 +170,8 @@ class DataConfig(Section):
             and self.row.own is None
         ):
             raise ValueError(
-                f"{shown(self.path)} is an address, where shards of images alone are read (name=images); "
-                f"{self.name} must lie on a disk. Copy it there."
+                f"{shown(self.path)} is an address, where only shards of images are read (name=images); "
+                f"{self.name} must be on a disk. Copy it there."
             )
         if self.path is not None and not self.row.takes_path:
             why = "come with scikit-learn" if self.name == "digits" else "come from Python"

@@ -72,7 +72,7 @@ def group_names(names: Sequence[str] | None, by: str, columns: Mapping[str, Any]
         return _by_column(column, [str(cell).strip() for cell in columns[column]])
     if names is None:
         raise ConfigError(
-            f"data.group_by={shown(by, 80)}: these images lie in memory and have neither paths nor "
+            f"data.group_by={shown(by, 80)}: these images are in memory and have neither paths nor "
             "columns to group them by. Leave it out."
         )
     if by == FOLDER:
@@ -102,7 +102,7 @@ def _pattern(text: str, columns: Sequence[str]) -> re.Pattern[str]:
         pattern = re.compile(text)
     except re.error as error:
         raise ConfigError(
-            f"data.group_by={shown(text, 80)} is no regular expression ({error}). {advice}"
+            f"data.group_by={shown(text, 80)} is not a regular expression ({error}). {advice}"
         ) from None
     if pattern.groups != 1:
         raise ConfigError(

@@ -173,7 +173,7 @@ def register_source(
 def why_no_source(found: Any) -> str:
     """What keeps an object from being registered as a data set, in words; empty where nothing does."""
     if isinstance(found, type) or not callable(found) or not hasattr(found, "__name__"):
-        return "it is no function"
+        return "it is not a function"
     return ""
 
 

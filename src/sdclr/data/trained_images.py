@@ -50,7 +50,7 @@ def trained_images(run: Run, config: DataConfig) -> Data:
     if gone or not new:  # missing images are an error
         return data
     warnings.warn(
-        f"{len(new)} images came after {shown(run.folder)} was trained and are left aside (first: "
+        f"{len(new)} images came after {shown(run.folder)} was trained and are left out (first: "
         f"{printable(new[0])}). To learn from them, too, start a new run with {command('--weights', run.folder)}.",
         stacklevel=3,
     )
@@ -131,7 +131,7 @@ def warn_of_changes(run: Run, data: Data) -> None:
         recorded, left_out = _recorded(run), run.skipped_images()
     except DataError as error:
         warnings.warn(
-            f"whether the images are those that were trained on, nobody can say: {error}",
+            f"whether the images are those that were trained on cannot be known: {error}",
             stacklevel=3,
         )
         return

@@ -61,7 +61,7 @@ def skip_advised(config: DataConfig) -> Iterator[None]:
         if config.on_error == "skip" or not str(error).startswith("image "):
             raise
         raise type(error)(
-            f"{error} To go on without what cannot be read: data.on_error=skip."
+            f"{error} To continue without what cannot be read: data.on_error=skip."
         ) from None
 
 

@@ -309,7 +309,7 @@ CAUSES: Mapping[str, Cause] = {
     ),
     "labels": Cause(
         _labels,
-        "look whether labels and images are of one set and in one order; training does not use labels, evaluation does",
+        "check that labels and images are of one set and in one order; training does not use labels, evaluation does",
         (*_INPUT, *_WEIGHTS, "collapsed"),
     ),
 }

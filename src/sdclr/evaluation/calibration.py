@@ -47,7 +47,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> Temperature:
     own = logits.gather(1, labels[:, None]).squeeze(1)
     others = logits.scatter(1, labels[:, None], float("-inf")).amax(dim=1)
     if (own - logits.mean(dim=1)).mean() <= 0:
-        return Temperature(1.0, "the logits say nothing of the validation labels")
+        return Temperature(1.0, "the logits say nothing about the validation labels")
     if (own >= others).all():  # with a tie, too, the likelihood only grows as T falls
         tie = "" if (own > others).all() else ", but for ties"
         return Temperature(1.0, f"every validation image is predicted right{tie}")

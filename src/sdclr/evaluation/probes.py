@@ -265,7 +265,7 @@ def register_probe(probe: type) -> ProbeRow:
     'Predicts the most frequent class, whatever the features are.'
     """
     if problem := why_no_probe(probe):
-        raise ConfigError(f"{_called(probe)} is no probe: {problem}.")
+        raise ConfigError(f"{_called(probe)} is not a probe: {problem}.")
     row = _row(probe)
     PROBES.add(row)
     return row

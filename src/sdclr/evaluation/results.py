@@ -72,7 +72,7 @@ class Evaluation(EvaluationMade):
         if name is None and len(self.probes) == 1:
             return next(iter(self.probes.values()))
         if name not in self.probes:
-            problem = "say of which probe" if name is None else f"it has no probe {name!r}"
+            problem = "name the probe" if name is None else f"it has no probe {name!r}"
             there = ", ".join(self.probes) or "none"
             raise ConfigError(
                 f"the evaluation by protocol {self.protocol}: {problem}; it has {there}."

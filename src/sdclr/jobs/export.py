@@ -298,7 +298,7 @@ def _measured(run: Run) -> list[Measured]:
         try:
             evaluation = Evaluation.load(path)
         except SdclrError as error:
-            warnings.warn(f"{error} The model card goes without it.", stacklevel=2)
+            warnings.warn(f"{error} The model card omits it.", stacklevel=2)
             continue
         if evaluation.backbone not in (None, run.backbone_identity()):
             warnings.warn(

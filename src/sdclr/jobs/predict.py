@@ -308,7 +308,7 @@ class _Table:
             )
             warnings.warn(
                 f"this model does not know the labels of {counted(num, 'image')} of {len(self._known):,} ({named}): "
-                "how many are right is counted of the others alone.",
+                "how many are right is counted for the others only.",
                 stacklevel=4,
             )
         if len(others) < len(counts):

@@ -89,10 +89,12 @@ def _of_another_command(folder: Path) -> str | None:
             "predictions.csv."
         )
     if (folder / FINETUNE_FILE).is_file():
-        return f"{name} is of sdclr finetune, which has not finished it: the same command goes on."
+        return (
+            f"{name} is of sdclr finetune, which has not finished it: the same command continues."
+        )
     if (folder / MINE_FILE).is_file():
         done = (folder / "scores.csv").is_file()
-        after = "has no status" if done else "has not finished it: the same command goes on"
+        after = "has no status" if done else "has not finished it: the same command continues"
         return f"{name} is of sdclr mine, which {after}."
     return None
 

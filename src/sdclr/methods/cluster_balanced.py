@@ -174,7 +174,7 @@ def _read_features(text: str, num_images: int) -> Tensor:
     except FileNotFoundError:
         raise MissingInputError(f"method.features={shown(path)} does not exist.") from None
     except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"method.features={shown(path)} is no .npy file: {error}.") from None
+        raise DataError(f"method.features={shown(path)} is not a .npy file: {error}.") from None
     if (
         not isinstance(values, np.ndarray)
         or values.ndim != 2

@@ -60,8 +60,8 @@ class StateGuard:
             if now.get(first, "").removeprefix(_CACHED).startswith(_GENERATOR):
                 cure = "Make a new generator where numbers are drawn, seeded by the epoch and the step."
             raise ConfigError(
-                f"{shown(name)}.{shown(first)} has changed {when}, and no checkpoint holds it: a run that goes on "
-                f"would begin with its first value. {cure}"
+                f"{shown(name)}.{shown(first)} has changed {when}, and no checkpoint holds it: a resumed run would "
+                f"start with its first value. {cure}"
             )
 
 
@@ -180,7 +180,7 @@ def require_loss_per_image(loss_per_image: Tensor, views: Views) -> None:
         )
     if not loss_per_image.is_floating_point():
         raise ConfigError(
-            f"{wanted}; got {loss_per_image.dtype}, of which no gradient can be taken."
+            f"{wanted}; got {loss_per_image.dtype}, through which no gradient can be taken."
         )
     if torch.is_grad_enabled() and not loss_per_image.requires_grad:
         raise ConfigError(
@@ -287,8 +287,8 @@ def require_use_of_share(method: Method, views: Views) -> None:
         type(method).forward(method, views._replace(share=watched))
     if not watched.was_read:
         raise ConfigError(
-            f"{shown(type(method).__name__)} does not look at views.share: on several processes it would contrast the "
-            "images of each process alone, which is another loss. Pass it on (nt_xent(..., share=views.share)), or say "
+            f"{shown(type(method).__name__)} does not use views.share: on several processes it would contrast the "
+            "images of each process alone, which is another loss. Pass it on (nt_xent(..., share=views.share)), or set "
             "batch_matters = False where no image's loss depends on the others."
         )
 

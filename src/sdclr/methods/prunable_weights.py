@@ -212,7 +212,7 @@ def _require_stored(name: str, module: nn.Module, key: str) -> None:
     elif sources:
         why = f"is computed from {' and '.join(sources)} (torch.nn.utils.prune, spectral_norm or weight_norm)"
     else:
-        why = "is no parameter"
+        why = "is not a parameter"
     raise ConfigError(
         f"{name}.{key} {why}, so a mask on it would have no effect. Remove that first, or leave the layer out with "
         "prunable=<function> or spared=[...]."

@@ -225,7 +225,7 @@ def why_no_method(found: Any) -> str:
     from sdclr.methods.method import Method
 
     if not (isinstance(found, type) and issubclass(found, Method)):
-        return "it is no subclass of sdclr.Method"
+        return "it is not a subclass of sdclr.Method"
     config = getattr(found, "config", None)
     if not (isinstance(config, type) and issubclass(config, MethodConfig)):
         return "its class attribute config must be a subclass of sdclr.MethodConfig"

@@ -188,7 +188,7 @@ def changed_layers(layers: dict[str, nn.Module], twins: dict[str, nn.Module]) ->
         f"{name} ({type(layers[name]).__name__}) is new" for name in layers if name not in twins
     ]
     changed += [
-        f"{name} ({_type(twins[name]).__name__}) is gone" for name in twins if name not in layers
+        f"{name} ({_type(twins[name]).__name__}) is missing" for name in twins if name not in layers
     ]
     for name in layers:
         module, twin = layers[name], twins.get(name)

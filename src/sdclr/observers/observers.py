@@ -41,7 +41,7 @@ class Observers(Observer):
                     raise
                 self._observers.remove(observer)
                 warnings.warn(
-                    f"{type(observer).__name__} has failed and watches the run no longer: "
-                    f"{type(error).__name__}: {shown(str(error))}. The training is not touched by that.",
+                    f"{type(observer).__name__} failed and no longer watches the run: "
+                    f"{type(error).__name__}: {shown(str(error))}. The training is not affected.",
                     stacklevel=5,
                 )

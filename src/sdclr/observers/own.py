@@ -45,4 +45,4 @@ def why_no_observer(found: Any) -> str:
     """Why an object is not an observer, in words; empty if it is one."""
     if isinstance(found, Observer) or (isinstance(found, type) and issubclass(found, Observer)):
         return ""
-    return "it is no subclass of sdclr.Observer"
+    return "it is not a subclass of sdclr.Observer"

@@ -194,11 +194,11 @@ def needed_text(compared: ComparedArm, d: float) -> str:
                 f"{compared.arm}: one split and seed in common with the baseline are planned, and an interval takes "
                 "two: this stays open."
             )
-        return f"{compared.arm}: two finished pairs at least are needed to tell."
+        return f"{compared.arm}: at least two finished pairs are needed."
     if compared.std == 0:
         return (
-            f"{compared.arm}: all {compared.n} differences are equal, so how they spread, and how many cells tell, is "
-            "not known."
+            f"{compared.arm}: all {compared.n} differences are equal, so their spread, and how many cells are needed, "
+            "is not known."
         )
 
     def number(needed: int | None) -> str:

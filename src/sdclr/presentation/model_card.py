@@ -105,7 +105,7 @@ def model_card(facts: CardFacts) -> str:
 
 
 LICENCE = (
-    "## Licence\n\nNot chosen. Whoever hands this network on chooses one that fits its images, and adds "
+    "## Licence\n\nNot chosen. If you pass this network on, choose one that fits its images, and add "
     "`license: ...` to the header of this file.\n"
 )
 
@@ -333,7 +333,7 @@ def _limits(facts: CardFacts) -> str:
         "What its training images do not show, it has not learned. Rare kinds of images have weaker features than "
         "common ones, unless the numbers above say otherwise.",
         "Features carry whatever bias the images have. Nothing was filtered or balanced for people or places.",
-        "It is no classifier: a probe, a neighbour search or a fine-tuning goes on top.",
+        "It is not a classifier: add a probe, a neighbour search or fine-tuning on top of it.",
     ]
     return "## Limits\n\n" + "\n".join(f"- {one}" for one in limits) + "\n"
 

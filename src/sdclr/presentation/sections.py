@@ -187,7 +187,7 @@ SECTIONS: Mapping[str, Section] = {
     "missing": Section(
         "What is not on this page",
         lambda subject: bool(missing(subject)),
-        hint="and what brings it",
+        hint="and how to add it",
     ),
 }
 """Name -> section; a new one is one row, and a template with that name if it is more than figures."""

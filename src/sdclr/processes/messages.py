@@ -26,7 +26,7 @@ SILENT_SECONDS = 120.0
 """How long a process that is waited for without a limit may send no heartbeat."""
 _POLL_SECONDS = 0.05
 _STOPPED = "stopped/{}"
-_CURE = "Nothing that was saved is lost: give the same command again, and it goes on from the last checkpoint."
+_CURE = "Nothing that was saved is lost: give the same command again, and it continues from the last checkpoint."
 _TIMEOUT = re.compile(r"timed? ?out", re.IGNORECASE)
 
 
@@ -48,7 +48,7 @@ class Messages:
 
     @property
     def _store(self) -> Store:
-        assert self._kept is not None, "one process has nobody to hear from"
+        assert self._kept is not None, "one process has no others to receive from"
         return self._kept
 
     def publish(self, key: str, words: dict[str, Any]) -> None:
@@ -79,7 +79,7 @@ class Messages:
             return json.loads(self._store.get(key))
         except dist.DistError:
             raise DistributedError(
-                f"process 0, or what started the processes, is gone. {_CURE}"
+                f"process 0, or what started the processes, is no longer running. {_CURE}"
             ) from None
 
     def _looked_after(self) -> Iterable[int]:
@@ -159,8 +159,8 @@ class Messages:
             gone = [0]
         if gone:
             raise DistributedError(
-                f"{_processes(gone)} of {self.size} ended without a word before the first step (killed, out of "
-                f"memory?), and then this one was {stopped}"
+                f"{_processes(gone)} of {self.size} ended without an error message before the first step (killed, out "
+                f"of memory?), and then this one was {stopped}"
             ) from stopped
 
     def explanation(self, error: RuntimeError) -> SdclrError:
@@ -172,11 +172,11 @@ class Messages:
         what = (
             "does not answer"
             if _TIMEOUT.search(str(error))
-            else "ended without a word (killed, out of memory?)"
+            else "ended without an error message (killed, out of memory?)"
         )
         reason = next(iter(str(error).splitlines()), "")
         return DistributedError(
-            f"{who} of {self.size} {what}. {_CURE} (The exchange said: {reason[:300]})"
+            f"{who} of {self.size} {what}. {_CURE} (The exchange reported: {reason[:300]})"
         )
 
     def _reports(self) -> tuple[SdclrError | None, list[int]]:

@@ -92,8 +92,8 @@ def _listen(host: str, port: int) -> int | None:
         listening.close()
         if error.errno == errno.EADDRNOTAVAIL:
             warnings.warn(
-                f"no interface of this machine has the address MASTER_ADDR={host}: the processes meet on port {port} "
-                "of every interface.",
+                f"no interface of this machine has the address MASTER_ADDR={host}: the processes connect on port "
+                f"{port} of every interface.",
                 stacklevel=2,
             )
             return None

@@ -82,7 +82,7 @@ def stop_on_signal(
             raise StoppedEarly(
                 f"stopped by {request.signal_name} before the first step. Give the same command again."
             )
-        again = "" if same_for_seconds else " Once more: at once."
+        again = "" if same_for_seconds else " Once more stops at once."
         announce(f"{request.signal_name}: stopping once this step is done and saved.{again}")
 
     for number, handler in before.items():

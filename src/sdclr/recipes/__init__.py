@@ -265,7 +265,7 @@ def why_no_recipe(found: Any) -> str:
     from sdclr.settings import PretrainConfig
 
     if not inspect.isfunction(found):
-        return "it is no function"
+        return "it is not a function"
     if any(one.default is one.empty for one in inspect.signature(found).parameters.values()):
         return "it must take no arguments"
     config = found()

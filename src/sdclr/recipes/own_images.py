@@ -244,7 +244,7 @@ def _batch_size(
     if affordable < batch:
         batch, why = max(affordable, 2), f"{free_memory_bytes / 1e9:.1f} GB of memory are free"
     if num_images < batch:
-        batch, why = num_images, "all images there are"
+        batch, why = num_images, "all of the images"
     for smaller in range(batch, 1, -1):  # a last batch of one image cannot be trained on
         try:
             steps_per_epoch(num_images, smaller)

@@ -64,8 +64,8 @@ def why_no_run(folder: Path, lack: str) -> str:
     others = (FINETUNE_FILE, MINE_FILE)  # their folders have locks, too
     if (folder / LOCK_FILE).is_file() and not any((folder / name).exists() for name in others):
         return (
-            f"{shown(folder)} holds no run yet: one was begun there, but its settings are not written. It was stopped "
-            "early, or still starts. Give its command again."
+            f"{shown(folder)} holds no run yet: one was started there, but its settings are not written. It was "
+            "stopped early, or is still starting. Give its command again."
         )
     return f"{shown(folder)} is not a run folder: {lack}."
 
@@ -206,7 +206,7 @@ class Run:
             return self.read_json(name)
         except (DataError, MissingInputError) as error:
             # always from this line, so that several readers of a file cause one warning
-            warnings.warn(f"{error} Until then this goes on without it.", stacklevel=1)
+            warnings.warn(f"{error} Until then this continues without it.", stacklevel=1)
             return {}
 
     def read_status(self) -> dict[str, Any]:

@@ -71,7 +71,7 @@ class MetricsFile:
         if (found := self.size()) < size:
             warnings.warn(
                 f"{self.path} has {found} bytes, and had {size} when the checkpoint was written: the lines of "
-                "some epochs are lost, and the curves of a report lack them. The weights are not concerned.",
+                "some epochs are lost, and the curves of a report lack them. The weights are not affected.",
                 stacklevel=3,
             )
         if self.path.exists():

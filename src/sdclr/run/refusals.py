@@ -47,9 +47,7 @@ def _other_settings(run: Run, differences: Sequence[str], may_warm_start: bool) 
             f"{shown(run.folder)} is finished, and {', '.join(names)} changes its evaluation alone: "
             f"{command('sdclr', 'evaluate', run.folder)} {' '.join(f'{name}=...' for name in names)}"
         )
-    first = (
-        f"{shown(run.folder)} holds a run with other settings: give the saved ones to go on, or "
-    )
+    first = f"{shown(run.folder)} holds a run with other settings: give the saved ones to continue it, or "
     same_network = not any(line.startswith("backbone.") for line in differences)
     afresh = "start a new run with another --out."
     if run.backbone_path.is_file():
@@ -62,7 +60,7 @@ def _other_settings(run: Run, differences: Sequence[str], may_warm_start: bool) 
             weights = command("--weights", run.folder)
             afresh = f"start a new run, with the same command, {weights} and another --out."
     more = [f"... and {len(differences) - 8} more"] if len(differences) > 8 else []
-    return "\n  ".join([f"{first}{afresh}", "saved -> asked for:", *differences[:8], *more])
+    return "\n  ".join([f"{first}{afresh}", "saved -> requested:", *differences[:8], *more])
 
 
 def require_classes(run: Run, class_names: Sequence[str]) -> None:
@@ -100,7 +98,7 @@ def require_store_elsewhere(run: Run, store: str | None) -> None:
     place, folder = os.path.realpath(user_place(store)), os.path.realpath(run.folder)
     if place == folder or place.startswith(os.path.join(folder, "")):
         raise ConfigError(
-            f"data.store={shown(store)} lies in the run folder {shown(run.folder)}. Give the store a folder of its "
+            f"data.store={shown(store)} is in the run folder {shown(run.folder)}. Give the store a folder of its "
             "own, which other runs can use, too."
         )
 

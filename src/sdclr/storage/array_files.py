@@ -78,7 +78,7 @@ def read_arrays(path: Path) -> Arrays | None:
         not content.startswith(_MARK)
         or hashlib.sha256(body).digest() != content[len(_MARK) : begin]
     ):
-        raise DamagedArraysError("its checksum does not fit")
+        raise DamagedArraysError("its checksum does not match")
     with np.load(io.BytesIO(body), allow_pickle=False) as found:
         arrays = {name: found[name] for name in found.files}
     return Arrays(json.loads(arrays.pop(_FACTS).tobytes()), arrays)

@@ -46,7 +46,7 @@ def parse_json(text: str | bytes, number: Callable[[str], float] = float) -> Any
 
 
 def _refuse_constant(word: str) -> float:
-    raise ValueError(f"{word} is no number of JSON")
+    raise ValueError(f"{word} is not a JSON number")
 
 
 def _finite(number: Callable[[str], float], text: str) -> float:
@@ -142,7 +142,7 @@ class _PlainLoader(yaml.SafeLoader):
             key = key_node.value
             line = key_node.start_mark.line + 1
             if not isinstance(key, str):
-                raise ValueError(f"line {line} has a key that is no word")
+                raise ValueError(f"line {line} has a key that is not a word")
             if key in keys:
                 raise ValueError(f"{key[:80]!r} is given twice, the second time in line {line}")
             keys.add(key)

@@ -148,7 +148,7 @@ def explained(error: OSError, path: Path, done: str = "written") -> SdclrError:
     """An error of the file system, as one that advises what to do; ``done``: the refused operation, as in "written"."""
     what = error.strerror or str(error) or type(error).__name__
     place, advice = _ADVICE.get(
-        error.errno or 0, (False, "Choose another place, or mend the storage.")
+        error.errno or 0, (False, "Choose another place, or repair the storage.")
     )
     return (RunFolderError if place else StorageError)(f"{path} cannot be {done}: {what}. {advice}")
 
@@ -163,9 +163,12 @@ _ADVICE: dict[int, tuple[bool, str]] = {
     errno.ENAMETOOLONG: (True, "Choose a shorter --out."),
     errno.ELOOP: (
         True,
-        "A link on the way to it leads to itself or to nothing that may be followed; give the place.",
+        "A link on the way to it leads to itself or cannot be followed; give the path it leads to.",
     ),
-    errno.EXDEV: (True, "It lies on two file systems, by a link or a mount; give a place on one."),
+    errno.EXDEV: (
+        True,
+        "It spans two file systems, through a link or a mount; give a path on one of them.",
+    ),
     errno.ENOSPC: (False, "Free space, then run the command again."),
     errno.EDQUOT: (False, "Free space in your quota, then run the command again."),
     errno.EFBIG: (

@@ -144,7 +144,7 @@ class Lock:
         for path, is_foreign in foreign.items():
             if is_foreign:
                 raise RunFolderError(
-                    f"{path} exists and is no lock of sdclr; move it away, or {self._advice}."
+                    f"{path} exists and is not a lock of sdclr; move it away, or {self._advice}."
                 )
 
     def _is_foreign_lock(self) -> bool:

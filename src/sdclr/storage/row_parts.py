@@ -141,7 +141,7 @@ class RowParts:
                 if not self._carry_over(before) and any(map(_PART.fullmatch, self._files())):
                     warnings.warn(
                         f"{self.folder} holds {self.what} of other images or of another backbone (or "
-                        "these have changed since): they are made anew.",
+                        "these have changed since): they are made again.",
                         stacklevel=4,
                     )
                 if not self._digest:
@@ -188,7 +188,7 @@ class RowParts:
             (self.folder / name).unlink()
         if damaged:
             warnings.warn(
-                f"{self.folder / first_of(damaged, 3)} cannot be read: the {self.what} in it are made anew.",
+                f"{self.folder / first_of(damaged, 3)} cannot be read: the {self.what} in it are made again.",
                 stacklevel=5,
             )
 

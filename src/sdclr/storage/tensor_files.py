@@ -155,7 +155,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise CheckpointError(f"{path} is not a checkpoint of sdclr: {what}. {CURE}") from None
     if not isinstance(facts, dict):
         raise CheckpointError(
-            f"{path} is not a checkpoint of sdclr: its facts are no JSON object. {CURE}"
+            f"{path} is not a checkpoint of sdclr: its facts are not a JSON object. {CURE}"
         )
     return tensors, facts
 

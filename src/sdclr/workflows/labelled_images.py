@@ -56,7 +56,7 @@ def labelled_images(
         raise DataError(f"{shown(labels)} is a spreadsheet: save it as CSV.")
     if root is not None and not is_list:
         raise ConfigError(
-            f"--images is where the paths of a table or list begin, and {shown(labels)} is none. Leave it out."
+            f"--images is where the paths of a table or list begin, and {shown(labels)} is not one. Leave it out."
         )
     if isinstance(labels, Path) and labels.is_dir():
         # shards contain their labels in their own members

@@ -32,7 +32,7 @@ STATES: Mapping[State, str] = {
     "done": "trained and evaluated",
     "running": "another process holds it",
     "trained": "to be evaluated",
-    "interrupted": "goes on where it stopped",
+    "interrupted": "continues where it stopped",
     "missing": "to be trained",
 }
 

@@ -178,7 +178,7 @@ def _layout(data: DataConfig, values: Mapping[str, Any], out: Path) -> list[Choi
     if "data.layout" not in values:
         if not has_splits(folder, [out], data.links, data.exclude):
             return chosen
-        reason = "its folders are called train, val, test or alike: train is trained on, the others are left"
+        reason = "its folders are called train, val, test or alike: train is trained on, the others are not used"
         chosen.append(Choice("data.layout", "splits", reason))
     elif data.layout == "flat":
         return chosen
@@ -200,7 +200,7 @@ def _class_folders(data: DataConfig, out: Path) -> list[Choice]:
     except DataError as error:
         warnings.warn(
             f"the folders below train and the other splits are not taken as classes: {error} The run trains without "
-            "labels; data.labels=none says that this is meant.",
+            "labels; data.labels=none states that this is intended.",
             stacklevel=4,
         )
         return []
@@ -307,7 +307,7 @@ def data_of(run: Run, given: Mapping[str, Any], verb: str = "embed") -> DataConf
     data = PretrainConfig.from_yaml(run.require().config_path, foreign=True).data
     if data.name not in ("images", "arrays"):
         raise ConfigError(
-            f"{run.folder} was trained on {data.name}; say which images to {verb}: sdclr {verb} RUN IMAGES."
+            f"{run.folder} was trained on {data.name}; specify which images to {verb}: sdclr {verb} RUN IMAGES."
         )
     aside = {"test_path": None, "store": None, "placement": "auto", "validation_per_class": 0}
     return data.with_values(

@@ -66,12 +66,12 @@ def test_new_gone_and_exchanged_files_are_named(images: ImageFiles) -> None:
     now = read_contents(ImageFiles(images.root, ("b.jpg", "c.jpg", "d.jpg"), None), before)
     assert differences(before, now) == [
         "1 new (d.jpg)",
-        "1 gone (a.jpg)",
+        "1 missing (a.jpg)",
         "1 of other content (b.jpg)",
     ]
     assert name_differences(before, ["b.jpg", "c.jpg", "d.jpg"]) == [
         "1 new (d.jpg)",
-        "1 gone (a.jpg)",
+        "1 missing (a.jpg)",
     ]
 
 
@@ -107,14 +107,16 @@ def test_a_damaged_record_is_named(tmp_path: Path, damage: bytes) -> None:
 def test_other_fingerprints_are_explained_by_names(images: ImageFiles, tmp_path: Path) -> None:
     write_record(tmp_path / "r", {"train": read_contents(images)})
     more = ImageFiles(images.root, (*images.paths, "new.jpg"), None)
-    with pytest.raises(ConfigError, match=r"^1 new, 0 gone: start a new run in another --out\.\n"):
+    with pytest.raises(
+        ConfigError, match=r"^1 new, 0 missing: start a new run in another --out\.\n"
+    ):
         require_recorded(tmp_path / "r", {"train": more}, "aa", "bb")
     (
         tmp_path / "backbone.safetensors"
     ).touch()  # the run is finished, and has weights to start from
     with pytest.raises(
         ConfigError,
-        match=r"^1 new, 0 gone: start a new run with --weights .*\n.*other data \(first new: new\.jpg\)",
+        match=r"^1 new, 0 missing: start a new run with --weights .*\n.*other data \(first new: new\.jpg\)",
     ):
         require_recorded(tmp_path / "r", {"train": more}, "aa", "bb")
     assert require_recorded(tmp_path / "r", {"train": images}, "aa", "aa")
@@ -127,11 +129,11 @@ def test_an_image_that_was_left_out_is_not_new(images: ImageFiles, tmp_path: Pat
     (tmp_path / "images.json").write_text('{"skipped": [["b.jpg", "cut off"]]}')
     fewer = ImageFiles(images.root, ("b.jpg", "c.jpg"), None)
     with pytest.raises(
-        ConfigError, match=r"1 image that .* is gone \(first gone: a\.jpg\)\. Restore it"
+        ConfigError, match=r"1 image that .* is missing \(first missing: a\.jpg\)\. Restore it"
     ):
         require_recorded(tmp_path / "r", {"train": fewer}, "aa", "bb")
     without = ImageFiles(images.root, ("a.jpg", "c.jpg"), None)
-    with pytest.raises(ConfigError, match=r"1 image .* \(first gone: b\.jpg\)"):
+    with pytest.raises(ConfigError, match=r"1 image .* \(first missing: b\.jpg\)"):
         require_recorded(tmp_path / "r", {"train": without}, "aa", "bb")
 
 

@@ -374,7 +374,7 @@ def test_pixels_that_changed_are_found_by_verifying_and_never_left_out(
 def test_a_folder_that_is_no_store_is_left_alone(files: ImageFiles, tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "letter.txt").write_text("dear")
-    with pytest.raises(DataError, match="store exists and is no store"):
+    with pytest.raises(DataError, match="store exists and is not a store"):
         build_store(files, tmp_path / "store")
     assert (tmp_path / "store" / "letter.txt").read_text() == "dear"
     assert image_store.MANIFEST == "manifest.json"

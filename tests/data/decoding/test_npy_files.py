@@ -117,7 +117,7 @@ def test_members_that_numpy_does_not_write_and_arrays_beyond_the_memory_are_refu
 ) -> None:
     with zipfile.ZipFile(tmp_path / "raw.npz", "w") as archive:
         archive.writestr("images", b"raw")
-    with pytest.raises(DataError, match="is no array"):
+    with pytest.raises(DataError, match="is not an array"):
         read_npz_arrays(tmp_path / "raw.npz", ["images"])
     with zipfile.ZipFile(tmp_path / "lzma.npz", "w", zipfile.ZIP_LZMA) as archive:
         archive.writestr("images.npy", npy("'|u1'", "(4,)", b"1234"))

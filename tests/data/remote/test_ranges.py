@@ -102,10 +102,10 @@ def test_tries_end_and_the_error_says_after_how_many(server: RangeServer) -> Non
         (
             206,
             {"Content-Range": "bytes 0-511/9000", "Content-Encoding": "gzip"},
-            r"packs.*\(gzip\)",
+            r"compresses.*\(gzip\)",
         ),
-        (206, {"Content-Range": "bytes 0-511/*"}, "does not say how large the whole file is"),
-        (302, {"Location": "/a.tar"}, "from one address to the next without an end"),
+        (206, {"Content-Range": "bytes 0-511/*"}, "does not report how large the whole file is"),
+        (302, {"Location": "/a.tar"}, "redirects without end"),
         (400, {}, "answers 400 Bad Request"),
     ],
 )
@@ -128,7 +128,7 @@ def test_a_server_that_has_too_many_requests_is_asked_again(server: RangeServer)
 @pytest.mark.parametrize("place", ["127.0.0.1:99999", "127.0.0.1:port", "[::1", "me:LET/ME@h:1"])
 def test_what_is_no_address_of_a_server_is_a_mistake_of_the_setting(place: str) -> None:
     address = str(user_place(f"http://{place}/a.tar"))
-    with pytest.raises(ConfigError, match="is no address of a web server") as found:
+    with pytest.raises(ConfigError, match="is not the address of a web server") as found:
         version_of(address)
     assert "LET" not in str(found.value) + address
 

@@ -295,7 +295,7 @@ def test_other_categories_and_confidences_are_taken_when_that_is_said(folder: Pa
         (
             {},
             {"exif_rotation": False},
-            r"count in pictures that were turned .*data\.exif_rotation=true",
+            r"refer to pictures that were turned .*data\.exif_rotation=true",
         ),
         ({}, {"boxes": "pixels"}, "MegaDetector writes fractions"),
         ({}, {"min_confidence": 0.95}, r"no box to cut out of 3 pictures \(detections below"),

@@ -31,7 +31,7 @@ def test_other_things_are_refused_with_what_is_accepted(tmp_path: Path, name: st
         (tmp_path / name).write_bytes(b"PK")
     with pytest.raises(
         DataError,
-        match=r"is no collection of images\. Give a folder .*\.txt.*\.csv.*\.tar shards.*\.npz of arrays",
+        match=r"is not a collection of images\. Give a folder .*\.txt.*\.csv.*\.tar shards.*\.npz of arrays",
     ):
         read_own_images(tmp_path / name)
 
@@ -42,7 +42,7 @@ def test_a_folder_without_images_and_an_absent_path_say_what_is_accepted(tmp_pat
         read_own_images(tmp_path / "empty")
     (tmp_path / "empty" / "notes.txt").write_text("")
     with pytest.raises(
-        DataError, match=r"empty holds no images \(files that are no images left out: 1\)\. Give"
+        DataError, match=r"empty holds no images \(files that are not images left out: 1\)\. Give"
     ):
         read_own_images(tmp_path / "empty")
     with pytest.raises(

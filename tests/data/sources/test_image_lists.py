@@ -55,11 +55,11 @@ def test_names_that_are_no_text_survive_in_lists(tmp_path: Path) -> None:
         ("a.jpg\nb.jpg 1\n", "line 1: 'a.jpg' has no label, and other lines have one"),
         (
             "a.jpg cat\n",
-            r"line 1: 'a.jpg cat' ends in no whole number.*write a \.csv with the columns path,label",
+            r"line 1: 'a.jpg cat' does not end in a whole number.*write a \.csv with the columns path,label",
         ),
-        ("a.jpg\t1\n", "line 1: 'a.jpg\\\\t1' ends in no whole number"),
+        ("a.jpg\t1\n", "line 1: 'a.jpg\\\\t1' does not end in a whole number"),
         ("a\tb.jpg\n", "line 1: a tab"),
-        ("a.jpg -1\n", "ends in no whole number"),
+        ("a.jpg -1\n", "does not end in a whole number"),
         (
             "x.jpg\n/data/a.jpg\n",
             "line 2: '/data/a.jpg' leaves the image folder.*relative to the list's folder, or to",
@@ -188,7 +188,7 @@ def test_a_list_that_is_cut_inside_a_character_is_refused_with_a_cure(tmp_path: 
     (tmp_path / "a.csv").write_bytes("path\na.jpg\n".encode("utf-16")[:-1])
     with pytest.raises(
         DataError,
-        match=r"a\.csv begins as UTF-16 text and is none at byte 22: .* Save it again, as UTF-8",
+        match=r"a\.csv begins as UTF-16 text and is not at byte 22: .* Save it again, as UTF-8",
     ):
         read_listed_images(tmp_path / "a.csv")
 
@@ -251,7 +251,7 @@ def test_absolute_paths_elsewhere_are_refused(tmp_path: Path, path: str) -> None
     (tmp_path / "root").mkdir()
     (tmp_path / "a.csv").write_text("path\n" + path.format(root=tmp_path / "root"))
     with pytest.raises(
-        DataError, match=r"leaves the image folder; .* absolute ones must lie below it"
+        DataError, match=r"leaves the image folder; .* absolute ones must be below it"
     ):
         read_listed_images(tmp_path / "a.csv", tmp_path / "root")
 

@@ -333,7 +333,7 @@ def test_validation_and_test_must_not_share_images(stand_in: StandIn) -> None:
         ("train\\n90000000\\x.JPEG 0", "a backslash; / goes between folders"),
         ("train/n90000000/x.JPEG\t0", "a tab; one space goes between path and label"),
         ("train/n90000000/x.JPEG", "expected 'relative/path label'"),
-        ("x.JPEG 0", "lies in no class folder"),
+        ("x.JPEG 0", "is in no class folder"),
     ],
 )
 def test_a_line_that_names_no_image_below_the_root_is_refused(

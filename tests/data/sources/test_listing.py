@@ -88,10 +88,10 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
     listing = list_images(tmp_path)
     assert listing[:4] == (["a.jpg"], 3, 2, 0)
     assert listing.remarks() == [
-        "files that are no images left out: 3",
+        "files that are not images left out: 3",
         "hidden files and folders left out: 2",
     ]
-    assert list_images(tmp_path / "x").remarks() == ["files that are no images left out: 1"]
+    assert list_images(tmp_path / "x").remarks() == ["files that are not images left out: 1"]
 
 
 def test_a_folder_named_like_an_image_is_a_folder(tmp_path: Path) -> None:
@@ -281,7 +281,7 @@ def test_pictures_that_cannot_be_read_are_named_by_kind(tmp_path: Path) -> None:
     assert list_images(tmp_path).remarks() == [
         "pictures of a kind that cannot be read (HEIC/HEIF) left out: 2 .heic, 1 .heif, 1 .nef; convert them to JPEG "
         'or PNG to use them, or pip install "sdclr[heif]" for HEIC',
-        "files that are no images left out: 1",
+        "files that are not images left out: 1",
     ]
 
 

@@ -64,7 +64,7 @@ def test_images_outside_of_class_folders_are_named(own: Path) -> None:
     shutil.copy(own / "cat" / "0.jpg", own / "stray.jpg")
     with pytest.raises(
         DataError,
-        match=r"1 of 13 images lie in no class folder .*first: stray\.jpg.*data.labels=none",
+        match=r"1 of 13 images are in no class folder .*first: stray\.jpg.*data.labels=none",
     ):
         build_data(config(own, labels="folders"))
 
@@ -94,7 +94,7 @@ def test_folders_to_leave_out_and_other_files_are_remarked_on(own: Path) -> None
     assert len(build_data(config(own, subset="all")).train) == 13
     data = build_data(config(own, subset="all"), exclude=[own / "runs"])
     assert len(data.train) == 12
-    assert data.remarks == ("files that are no images left out: 1", "excluded folders left out: 1")
+    assert data.remarks == ("files that are not images left out: 1", "excluded folders left out: 1")
 
 
 def test_names_of_any_bytes_can_be_trained_on(own: Path) -> None:
@@ -159,7 +159,7 @@ def test_paths_of_a_list_begin_in_its_own_folder_or_in_the_root(own: Path) -> No
     ):
         build_data(config(there)).train.to(torch.device("cpu"))
     with pytest.raises(
-        MissingInputError, match=r"data.root=.*nowhere is no folder; the paths of .*list\.txt"
+        MissingInputError, match=r"data.root=.*nowhere is not a folder; the paths of .*list\.txt"
     ):
         build_data(config(there, root=str(own / "nowhere")))
 
@@ -240,7 +240,7 @@ def test_a_glob_for_test_images_leaves_them_out_and_says_so(own: Path, tmp_path:
 
 def test_tiff_files_are_said_to_be_turned_in_any_case(own: Path) -> None:
     shutil.copy(own / "cat" / "0.jpg", own / "cat" / "0.TIF")
-    assert "TIFF files, turned as they say in spite of data.exif_rotation=false: 1" in (
+    assert "TIFF files, turned as they specify despite data.exif_rotation=false: 1" in (
         build_data(config(own, subset="all", exif_rotation=False)).remarks
     )
     assert build_data(config(own, subset="all")).remarks == (), "own images are turned by default"
@@ -325,7 +325,7 @@ def test_absolute_paths_elsewhere_are_answered_with_their_folder(own: Path, tmp_
     table = tmp_path / "tables" / "t.csv"
     table.write_text(f"path\n{own}/cat/0.jpg\n{own}/dog/0.jpg\n")
     with pytest.raises(
-        DataError, match=rf"absolute ones must lie below it\. Those .* do with data\.root={own} \("
+        DataError, match=rf"absolute ones must be below it\. Those .* do with data\.root={own} \("
     ):
         build_data(config(table, subset="all"))
     assert build_data(config(table, subset="all", root=str(own))).train.paths == (

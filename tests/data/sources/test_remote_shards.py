@@ -159,7 +159,7 @@ def test_what_is_not_used_is_counted_from_the_index_too(
         ("d/train-003.tar", MissingInputError, r"train-003\.tar does not exist"),
         ("d/train-{002..004}.tar", MissingInputError, r"train-00[34]\.tar does not exist"),
         ("d/train-{2..0}.tar", DataError, "must ascend"),
-        ("d/list.csv", DataError, r"list\.csv is no shard: .*Copy other collections to a disk"),
+        ("d/list.csv", DataError, r"list\.csv is not a shard: .*Copy other collections to a disk"),
         ("d/", ConfigError, r"a web server has no list of its files.*train-\{000\.\.146\}\.tar"),
         ("d/train-*.tar", ConfigError, "a web server has no list of its files"),
         ("d/train-000.tar/", ConfigError, "ends with a slash, and a shard does not"),

@@ -218,7 +218,7 @@ def test_indexing_shows_the_bytes_of_all_shards_and_those_of_an_earlier_start(
     place, size = Address(server.address), photographs.stat().st_size
     read_shards(place, ["0.tar"])
     lines = lines_of_reading(place, ["0.tar", "1.tar", "2.tar"], log)
-    assert "asking for 3 shards: finished, 3/3 shards, 100 %, took 0:00:00" in lines
+    assert "requesting 3 shards: finished, 3/3 shards, 100 %, took 0:00:00" in lines
     total, begun = 3 * size // 1000, size // 1000
     assert f"indexing 2 shards: {begun}/{total} MB, 33 %" in lines
     assert lines[-1] == f"indexing 2 shards: finished, {total}/{total} MB, 100 %, took 0:00:00"

@@ -122,10 +122,10 @@ def test_rows_without_a_label_are_an_error_or_are_counted(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.jsonl", '{"path": "a.jpg"}\n{"path": \n', r"a\.jsonl, line 2: no JSON"),
+        ("a.jsonl", '{"path": "a.jpg"}\n{"path": \n', r"a\.jsonl, line 2: not JSON"),
         ("a.jsonl", '{"path": "a.jpg"}\n[1]\n', r"a\.jsonl, line 2: an object was expected"),
         ("a.jsonl", '{"path": "a.jpg", "path": "b.jpg"}\n', "'path' is given twice"),
-        ("a.jsonl", '{"path": "\\ud800.jpg"}\n', "line 1: .* no text that can name a file"),
+        ("a.jsonl", '{"path": "\\ud800.jpg"}\n', "line 1: .* not text that can name a file"),
         ("a.jsonl", '{"path": "/etc/a.jpg"}\n', "line 1: '/etc/a.jpg' leaves the image folder"),
         ("a.jsonl", '{"path": null}\n', "line 1: no path"),
         (
@@ -133,7 +133,7 @@ def test_rows_without_a_label_are_an_error_or_are_counted(tmp_path: Path) -> Non
             '[{"path": "a.jpg"}, {"path": "a.jpg"}]',
             "row 2: 'a.jpg' is listed already, in row 1",
         ),
-        ("a.json", '{"paths": ["a.jpg"]}', "is no table: a .json table is an array of objects"),
+        ("a.json", '{"paths": ["a.jpg"]}', "is not a table: a .json table is an array of objects"),
         ("a.json", "[" * 100_000, "cannot be read as JSON"),
         (
             "a.json",

@@ -112,7 +112,7 @@ def test_the_defaults_are_scores_of_features() -> None:
 
 @pytest.mark.parametrize("score", outside_scores.REFUSED, ids=lambda score: score.name)
 def test_a_class_that_is_no_score_is_refused(score: type) -> None:
-    with pytest.raises(ConfigError, match=r"is no score|already"):
+    with pytest.raises(ConfigError, match=r"is not a score|already"):
         sdclr.register_score(score)
 
 

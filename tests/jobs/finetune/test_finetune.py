@@ -221,9 +221,9 @@ def test_a_finished_model_is_returned_as_it_is_and_others_are_refused(
     before = contents(model.folder)
     again = finetune(run, DIGITS, tmp_path / "m", epochs=2)
     assert again.result == model.result
-    with pytest.raises(ConfigError, match=r"begun with other settings[\s\S]*epochs: 2 -> 3"):
+    with pytest.raises(ConfigError, match=r"started with other settings[\s\S]*epochs: 2 -> 3"):
         finetune(run, DIGITS, tmp_path / "m", epochs=3)
-    with pytest.raises(ConfigError, match=r"begun with other settings[\s\S]*classes: 10 -> 3"):
+    with pytest.raises(ConfigError, match=r"started with other settings[\s\S]*classes: 10 -> 3"):
         finetune(run, labels_of(photos), tmp_path / "m", epochs=2)
     with pytest.raises(ConfigError, match="device must be auto"):
         finetune(run, DIGITS, tmp_path / "new", device="tpu")
@@ -299,7 +299,7 @@ def test_head_and_backbone_that_do_not_belong_together_are_refused(
     (tmp_path / "m" / "backbone.safetensors").write_bytes(run.backbone_path.read_bytes())
     with pytest.raises(CheckpointError, match="do not belong together"):
         load_classifier(model)
-    with pytest.raises(MissingInputError, match="no finished model"):
+    with pytest.raises(MissingInputError, match="not a finished model"):
         load_classifier(run)
 
 
@@ -339,7 +339,7 @@ def test_features_of_another_precision_are_made_anew(
         patched.setattr(build_module, "_mean_and_std", interrupted)
         with pytest.raises(KeyboardInterrupt):
             finetune(run, labels_of(photos), tmp_path / "m", epochs=2, precision="fp64")
-    with pytest.warns(UserWarning, match="they are made anew"):
+    with pytest.warns(UserWarning, match="they are made again"):
         model = finetune(run, labels_of(photos), tmp_path / "m", epochs=2, precision="fp32")
     alone = finetune(run, labels_of(photos), tmp_path / "alone", epochs=2, precision="fp32")
     assert model.result == alone.result

@@ -47,7 +47,7 @@ def test_a_folder_above_the_earlier_one_has_its_images_once() -> None:
     found = joined(now, contents(a="3", gone="5"), root="/p", old_root="/p/m", keep=True)
     assert [one.path for one in found.contents] == ["m/a.png", "z.png"]
     assert found.stored_row.tolist() == [0, -1]
-    assert found.remarks == ("1 images of the earlier collection are gone and left out.",)
+    assert found.remarks == ("1 images of the earlier collection are missing and left out.",)
 
 
 def test_earlier_images_of_the_same_folder_are_kept_while_their_files_exist(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_earlier_images_of_the_same_folder_are_kept_while_their_files_exist(tmp_
     kept = ["july.png", "june.png", "june.png#1,2,3,4", "one.tar/a.png"]
     assert [one.path for one in found.contents] == kept
     assert found.stored_row.tolist() == [-1, 1, 2, 4]
-    assert found.remarks == ("2 images of the earlier collection are gone and left out.",)
+    assert found.remarks == ("2 images of the earlier collection are missing and left out.",)
 
 
 def test_images_at_an_address_are_kept_since_nobody_asks_there() -> None:

@@ -243,7 +243,7 @@ def test_a_damaged_file_of_parked_marks_says_what_it_is(
     (out / "marks_of_missing.csv").write_text("")
     mine(digits_run.folder, data(june / "p"), out, overwrite=True)
     (out / "marks_of_missing.csv").write_text("path,wanted\na.png,1\n")
-    with pytest.raises(DataError, match="mined no more: restore it, or remove it"):
+    with pytest.raises(DataError, match="no longer mined: restore it, or remove it"):
         mine(digits_run.folder, data(june / "p"), out, overwrite=True)
 
 

@@ -343,7 +343,7 @@ def test_of_a_folder_that_has_grown_only_new_and_changed_images_are_looked_at(
         assert "features of 3 images" in seen.begun_at
         scratch = mine(digits_run.folder, data(photos), tmp_path / f"scratch {how}")
         assert_same(scratch, grown)
-    assert "1 images of the earlier collection are gone" in " ".join(
+    assert "1 images of the earlier collection are missing" in " ".join(
         read_state(tmp_path / "second").remarks
     )
 
@@ -367,7 +367,7 @@ def test_against_a_folder_of_another_backbone_is_refused(
             tmp_path / "third",
             against=tmp_path / "first",
         )
-    with pytest.raises(MissingInputError, match="is no folder of sdclr mine"):
+    with pytest.raises(MissingInputError, match="is not a folder of sdclr mine"):
         mine(digits_run.folder, data(photos), tmp_path / "fourth", against=photos)
 
 
@@ -537,7 +537,7 @@ def test_a_score_that_wants_more_neighbours_than_there_are_is_remarked(
         said = [one for one in mined.remarks if "compares with the" in one]
         assert len(said) == num_more, said
     assert said[0].startswith(
-        f"knn_200 compares with the 200 nearest images, of which there are {len(mined) - 1}"
+        f"knn_200 compares with the 200 nearest images, but there are only {len(mined) - 1}"
     )
 
 
@@ -735,7 +735,7 @@ def test_labels_that_are_known_judge_the_ranking_and_change_nothing(
     known = mine(digits_run.folder, data(table), tmp_path / "known")
     plain = mine(digits_run.folder, data(photos), tmp_path / "plain")
     np.testing.assert_array_equal(known.score, plain.score)
-    assert "cannot be said without labels" in plain.quality.sentence
+    assert "cannot be known without labels" in plain.quality.sentence
     few = few_classes(np.unique(labels, return_inverse=True)[1])
     wanted = np.isin(np.unique(labels, return_inverse=True)[1], few)
     assert f"AUROC {roc_auc_score(wanted, known.score):.2f}" in known.quality.sentence

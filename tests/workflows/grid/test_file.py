@@ -115,7 +115,10 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     (arm(settings={"seed": 3}), "arms.sdclr.settings: seed is decided by seeds"),
     ({"overrides": {"data.split": 3}}, "overrides: data.split is decided by splits"),
     ({"overrides": {"epoch": 3}}, "overrides: epoch is not a setting"),
-    ({"base": "own_images"}, "base: own_images is no recipe: it is what `sdclr pretrain FOLDER`"),
+    (
+        {"base": "own_images"},
+        "base: own_images is not a recipe: it is what `sdclr pretrain FOLDER`",
+    ),
     ({"untested": "leave"}, "untested must be 'raise' or 'leave_out'"),
     ({"splits": []}, "splits is empty"),
     (arm(splits=[]), "arms.sdclr.splits is empty"),

@@ -427,9 +427,9 @@ def test_a_record_of_other_groups_is_refused_by_name(whole: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda record: record | {"seed": 77}, "says seed 77, and further in "),
-        (lambda record: record | {"split": 9}, "says split 9, and further in 1"),
-        (lambda record: record | {"data": "other"}, "says data 'other', and further in "),
+        (lambda record: record | {"seed": 77}, "gives seed 77, and later "),
+        (lambda record: record | {"split": 9}, "gives split 9, and later 1"),
+        (lambda record: record | {"data": "other"}, "gives data 'other', and later "),
         (lambda record: of_split(record, "x"), "is damaged"),
         (
             lambda record: of_split(record, {"number": "1", "fingerprint": record["data"]}),

@@ -33,7 +33,7 @@ class HeadedNetwork(nn.Module):
         own = {f"classifier.{name}": one for name, one in self.head.state_dict().items()}
         if taken := tensors.keys() & own.keys():
             raise ConfigError(
-                f"this network has a {sorted(taken)[0]} of its own, so that the head has no name. Use --format "
+                f"this network has a {sorted(taken)[0]} of its own, so the head cannot take that name. Use --format "
                 "torch-export or onnx."
             )
         return tensors | own
@@ -91,7 +91,7 @@ def _place_of_head(architecture: BackboneConfig, network: nn.Module) -> str:
         places = [key for key, module in network.named_modules() if module is found]
         place = places[0] if places else ""
     if not isinstance(found, nn.Linear) or not place:
-        raise NoSuchHead(f"the classifier of {architecture.name} is no linear layer")
+        raise NoSuchHead(f"the classifier of {architecture.name} is not a linear layer")
     return place
 
 

@@ -213,7 +213,7 @@ def _in_library(trained: Exported, library: str) -> tuple[Exported | None, str]:
     if library in ("", theirs):
         return trained, ""
     if not theirs and not architecture.is_ours:
-        return None, f"it is none of {library}'s"
+        return None, f"it is not one of {library}'s"
     twin = BackboneConfig(name=f"{library}:{name}")
     if theirs and architecture.options:
         return None, f"{library} does not take its options"

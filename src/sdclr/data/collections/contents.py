@@ -139,7 +139,7 @@ def differences(before: Sequence[Content], now: Sequence[Content]) -> list[str]:
     gone = [path for path in old if new.get(path, ABSENT) == ABSENT and old[path] != ABSENT]
     added = [path for path in new if path not in old]
     changed = [path for path in old if path in new and path not in gone and new[path] != old[path]]
-    named = {"new": added, "gone": gone, "of other content": changed}
+    named = {"new": added, "missing": gone, "of other content": changed}
     return [f"{len(paths)} {what} ({_first(paths)})" for what, paths in named.items() if paths]
 
 
@@ -185,18 +185,18 @@ def _other_data(
             f"other images, other labels or another split: {_afresh(run)}\n{run} was trained on other data: "
             f"fingerprint {trained_on}, now {found}."
         )
-    firsts = {"new": new, "gone": gone}
+    firsts = {"new": new, "missing": gone}
     first = ", ".join(
         f"first {what}: {printable(names[0])}" for what, names in firsts.items() if names
     )
     if not new:  # there is nothing new to learn from
         return ConfigError(
-            f"{counted(len(gone), 'image')} that {run} was trained on {'is' if len(gone) == 1 else 'are'} gone "
+            f"{counted(len(gone), 'image')} that {run} was trained on {'is' if len(gone) == 1 else 'are'} missing "
             f"({first}). Restore {'it' if len(gone) == 1 else 'them'} (--data, if they have moved); to do without, "
             f"{_afresh(run)}"
         )
     return ConfigError(
-        f"{len(new)} new, {len(gone)} gone: {_afresh(run)}\n{run} was trained on other data ({first}); to go on with "
+        f"{len(new)} new, {len(gone)} missing: {_afresh(run)}\n{run} was trained on other data ({first}); to continue "
         "it, give it those (--data, if they have moved)."
     )
 
@@ -254,7 +254,7 @@ def _line(line: str) -> tuple[str, Content]:
     part, digest, size, mtime, name, *pixels = line.rstrip("\n").split("\t")
     text = json.loads(name)
     if not isinstance(text, str):
-        raise ValueError("a name is no text")
+        raise ValueError("a name is not text")
     if len(pixels) not in (0, 2):
         raise ValueError("a line has too many cells")
     height, width = map(int, pixels or (0, 0))

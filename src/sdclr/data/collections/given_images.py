@@ -90,7 +90,7 @@ class GivenImages(OpenedPictures):
         picture = self.open(int(self.places[position]))
         if picture.size[::-1] != self.size(position):
             raise DataError(
-                f"image {self.names[position]} has changed its size since it was first looked at. Give images that "
+                f"image {self.names[position]} has changed its size since it was first read. Give images that "
                 "are the same whenever they are read: without random transforms, which sdclr adds itself."
             )
         return picture

@@ -200,7 +200,7 @@ class ImageFiles(OpenedPictures):
             return self.boxes.pixels(position, width, height)
         except OutsideError as error:
             raise DataError(
-                f"image {printable(self.file(position))}: {error}. Mend it, or take it off its list."
+                f"image {printable(self.file(position))}: {error}. Fix it, or take it off its list."
             ) from None
 
     def picture(self, position: int) -> Picture:

@@ -248,7 +248,7 @@ def open_store(folder: Path | str, images: ImageFiles) -> DecodedStore:
     raise DataError(
         f"the store {printable(folder)} was made from other images ({manifest.get('count')}, exif_rotation="
         f"{manifest.get('exif_rotation')}; now {len(images)}, exif_rotation={images.exif_rotation}): names, "
-        f"sizes, bits or times of change differ. To decode them again, remove the folder {printable(folder)}."
+        f"sizes, bits or modification times differ. To decode them again, remove the folder {printable(folder)}."
     )
 
 
@@ -267,7 +267,7 @@ def build_store(
         return store
     if folder.exists():
         raise DataError(
-            f"{printable(folder)} exists and is no store of decoded pixels. Choose another data.store."
+            f"{printable(folder)} exists and is not a store of decoded pixels. Choose another data.store."
         )
     unfinished = folder.with_name(f"{folder.name}.partial")
     with storage_errors(unfinished):

@@ -167,7 +167,7 @@ def require_ours(folder: Path) -> None:
         ours = all(is_leftover(name) for name in os.listdir(folder))
     if not ours:
         raise DataError(
-            f"{printable(folder)} exists and is no unfinished store of sdclr; move it away, or choose another "
+            f"{printable(folder)} exists and is not an unfinished store of sdclr; move it away, or choose another "
             "data.store."
         )
 

@@ -70,7 +70,7 @@ def read_npz_arrays(
 
 def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> npt.NDArray[Any]:
     if not member.filename.endswith(".npy"):
-        raise ValueError(f"{member.filename[:80]!r} is no array")
+        raise ValueError(f"{member.filename[:80]!r} is not an array")
     if member.compress_type not in _PACKINGS:
         raise ValueError(f"{member.filename[:80]!r} is packed in a way that NumPy does not use")
     with archive.open(member) as file:

@@ -163,6 +163,6 @@ def _warn(folder: Path, error: OSError) -> None:
     if first:
         warnings.warn(
             f"{folder}: what is read from other machines cannot be kept there ({error.strerror or error}), and is read "
-            "anew each time. Set SDCLR_CACHE to another folder, or SDCLR_CACHE_GB=0.",
+            "again each time. Set SDCLR_CACHE to another folder, or SDCLR_CACHE_GB=0.",
             stacklevel=4,
         )

@@ -105,7 +105,7 @@ def names_below(address: str) -> list[str]:
 
 def _changed(address: str, version: Version, what: str) -> RemoteError:
     return RemoteError(
-        f"shard {shown(address)} has changed since it was indexed: {shown(what)}. Restore it to go on with this run; a "
+        f"shard {shown(address)} has changed since it was indexed: {shown(what)}. Restore it to continue this run; a "
         "new run reads it as it is now."
     )
 
@@ -156,4 +156,4 @@ def _pause(number: int) -> None:
     """Wait longer after each failure, with jitter, so that clients whose requests failed do not retry together."""
     longest = min(FIRST_PAUSE_SECONDS * 2 ** (number - 1), LONGEST_PAUSE_SECONDS)
     if abandoned().wait(longest * _jitter.uniform(0.5, 1.0)):
-        raise RemoteError("nobody waits for this shard any more.")
+        raise RemoteError("this shard is no longer waited for.")

@@ -63,9 +63,7 @@ class WholeOnlyError(UnfitError):
     """The server only sends whole files."""
 
     def __init__(self) -> None:
-        super().__init__(
-            "its server sends whole files alone, and no part that is asked for (HTTP Range)"
-        )
+        super().__init__("its server sends whole files only, not the part requested (HTTP Range)")
 
 
 _opened: dict[tuple[int, str, str], Any] = {}
@@ -99,13 +97,13 @@ def file_system(address: str) -> Any:
         except ValueError:
             known = ", ".join(f"{one}://" for one in ("s3", "https", "file"))
             raise ConfigError(
-                f"{address}: addresses {protocol}:// are not known. Give {known} or what fsspec reads besides."
+                f"{address}: addresses {protocol}:// are not known. Give {known} or another one that fsspec reads."
             ) from None
         except TypeError as error:
             raise _wrong_settings(address, error) from None
         except ImportError as error:
             raise ConfigError(
-                f"{address} cannot be read: {error}. Install what fsspec asks for; for s3:// and https:// that is "
+                f"{address} cannot be read: {error}. Install what fsspec requires; for s3:// and https:// that is "
                 f"{INSTALL}."
             ) from None
     return _opened[key]
@@ -215,7 +213,7 @@ async def _http_errors(url: str) -> AsyncIterator[None]:
     try:
         yield
     except aiohttp.TooManyRedirects:
-        raise UnfitError("its server sends from one address to the next without an end") from None
+        raise UnfitError("its server redirects without end") from None
     except aiohttp.ClientConnectorDNSError as error:
         raise OSError(
             f"there is no server called {error.host}, or this machine does not find it ({error.strerror})"
@@ -223,7 +221,7 @@ async def _http_errors(url: str) -> AsyncIterator[None]:
     except ValueError as error:  # InvalidURL is one
         clean = redacted(url)
         raise ConfigError(
-            f"{clean} is no address of a web server: {redacted(str(error))}."
+            f"{clean} is not the address of a web server: {redacted(str(error))}."
         ) from None
 
 
@@ -249,7 +247,7 @@ def _size_of_whole(answer: Any, start: int, size: int) -> int:
     if status == 200:
         if answer.content_type == "text/html":
             raise UnfitError(
-                "its server sends a web page instead, perhaps one to log in or one that says no"
+                "its server sends a web page instead, perhaps a login page or a refusal"
             )
         length = answer.headers.get("Content-Length", "")
         if start == 0 and length.isdigit() and int(length) <= size:
@@ -257,10 +255,10 @@ def _size_of_whole(answer: Any, start: int, size: int) -> int:
         raise WholeOnlyError
     if answer.headers.get("Content-Encoding", "identity") not in ("identity", ""):
         packed = answer.headers["Content-Encoding"]
-        raise UnfitError(f"its server packs what it sends ({packed}), though asked not to")
+        raise UnfitError(f"its server compresses what it sends ({packed}), though asked not to")
     span, _, whole = answer.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
     if status == 206 and whole == "*":
-        raise UnfitError("its server does not say how large the whole file is (Content-Range)")
+        raise UnfitError("its server does not report how large the whole file is (Content-Range)")
     if status != 206 or not whole.isdigit() or not span.startswith(f"{start}-"):
         raise OSError(f"the server answers {status} {answer.reason}")
     return int(whole)

@@ -90,7 +90,7 @@ def find_images(path: Place, wanted: Wanted) -> FoundImages:
         what = (
             "is a spreadsheet: save it as CSV"
             if path.suffix.lower() in SPREADSHEETS
-            else "is no collection of images"
+            else "is not a collection of images"
         )
         raise DataError(f"{printable(path)} {what}. Give {ACCEPTED}.")
     return _find_in_list(path, wanted)
@@ -134,7 +134,7 @@ def _find_in_list(path: Path, wanted: Wanted) -> FoundImages:
     """The images that a .txt list or a table names, with the labels, boxes and columns in it."""
     if wanted.root is not None and not wanted.root.is_dir():
         raise MissingInputError(
-            f"data.root={printable(wanted.root)} is no folder; the paths of {path} should begin there."
+            f"data.root={printable(wanted.root)} is not a folder; the paths of {path} should begin there."
         )
     is_table = path.suffix.lower() in TABLE_SUFFIXES  # one of two sources may be a list of lines
     listed = read_listed_images(

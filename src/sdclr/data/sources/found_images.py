@@ -72,7 +72,7 @@ def labels_by_folder(
     if outside:
         kind = NoClassFoldersError if len(outside) == len(found.paths) else DataError
         raise kind(
-            f"{len(outside)} of {len(found.paths)} images lie in no class folder of {where} (first: "
+            f"{len(outside)} of {len(found.paths)} images are in no class folder of {where} (first: "
             f"{printable(outside[0])}). Move them into one; or give labels in a table instead, or use data.labels=none."
         )
     labels = [parts[depth] if len(parts) > depth else "" for parts in folders]

@@ -164,7 +164,7 @@ def read_txt_list(file: Path, root: Path | None = None) -> ListedImages:
     for (number, line), match in zip(lines, labelled, strict=True):
         if match is None and _ends_in_a_word(line):
             raise DataError(
-                f"{file}, line {number}: {line[:80]!r} ends in no whole number. Labels of a .txt list are whole "
+                f"{file}, line {number}: {line[:80]!r} does not end in a whole number. Labels of a .txt list are whole "
                 "numbers after one space; for labels that are words, write a .csv with the columns path,label."
             )
     return _checked(
@@ -286,7 +286,7 @@ def _no_paths(table: Table) -> DataError:
         binary = f" ({', '.join(table.left_out)} holds bytes or lists and no paths)"
     return DataError(
         f"{table.file} needs a column path, file, filename or image; {names} "
-        f"{table.names()}{binary}.{how} If the paths are in another column, say which "
+        f"{table.names()}{binary}.{how} If the paths are in another column, name it "
         "with data.path_column=NAME."
     )
 
@@ -338,7 +338,7 @@ def _checked(
         if not row.path.strip():
             raise DataError(f"{where}: no path.")
         if not _is_file_name(row.path):
-            raise DataError(f"{where}: {row.path[:80]!r} is no text that can name a file.")
+            raise DataError(f"{where}: {row.path[:80]!r} is not text that can name a file.")
         if "\t" in row.path and file.suffix.lower() == ".txt":
             raise DataError(
                 f"{where}: a tab; one space goes between path and label: {row.path[:80]!r}."
@@ -348,7 +348,7 @@ def _checked(
         if problem := leaving_problem(relative) or leaving_problem(relative.replace("\\", "/")):
             raise DataError(
                 f"{where}: {problem} Paths are relative to the list's folder, or to data.root; absolute ones must "
-                f"lie below it.{_common_folder(rows)}"
+                f"be below it.{_common_folder(rows)}"
             )
         path = posixpath.normpath(relative)
         key = path, row.box
@@ -384,7 +384,7 @@ def _warn_of_other_encoding(labels: Iterable[str], file: Path) -> None:
     for label in dict.fromkeys(labels):
         if is_other_encoding(label):
             warnings.warn(
-                f"{file} is not UTF-8: the label {shown(label, 60)} has bytes that are no letters there. Save "
+                f"{file} is not UTF-8: the label {shown(label, 60)} has bytes that are not letters there. Save "
                 "it as UTF-8 (a spreadsheet: CSV UTF-8).",
                 stacklevel=5,
             )

@@ -118,7 +118,7 @@ def _folder_of_each_class(lists: Lists) -> list[str]:
             folder = path.rpartition("/")[0]
             class_name = folder.rpartition("/")[2]
             if not class_name:
-                raise DataError(f"{images.where(row)}: {path!r} lies in no class folder.")
+                raise DataError(f"{images.where(row)}: {path!r} is in no class folder.")
             known = folder_of.setdefault(label, folder)
             if (
                 label_of.setdefault(class_name, label) != label

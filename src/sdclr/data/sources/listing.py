@@ -74,7 +74,7 @@ class Listing(NamedTuple):
             f"folders of thumbnails, previews or trash (first: {printable(self.first_service)})"
         )
         parts = {
-            "files that are no images": self.num_other,
+            "files that are not images": self.num_other,
             "hidden files and folders": self.num_hidden,
             "excluded folders": self.num_excluded,
             "outputs of sdclr (run folders, sheets of views)": self.num_ours,

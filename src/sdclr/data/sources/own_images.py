@@ -115,20 +115,20 @@ def _require_fitting(wanted: Wanted, path: Place, sources: Sequence[Place]) -> N
         if value is not None and not tables:
             raise ConfigError(
                 f"data.{setting}_column={value} is for tables ({', '.join(TABLE_SUFFIXES)}), and "
-                f"{printable(path)} is none. Leave it out."
+                f"{printable(path)} is not one. Leave it out."
             )
     if wanted.class_folders and isinstance(path, Address):
         raise ConfigError(
-            f"data.labels=folders is for folders of images; {path} are shards, whose classes lie beside the images "
+            f"data.labels=folders is for folders of images; {path} are shards, whose classes are beside the images "
             "(.cls). Leave it out."
         )
     if wanted.class_folders and path.is_file() and path.suffix.lower() != ZIP_SUFFIX:
         raise ConfigError(
-            f"data.labels=folders is for folders; {path} is a file: lists and shards bring their own labels."
+            f"data.labels=folders is for folders; {path} is a file: lists and shards have their own labels."
         )
     if wanted.in_splits and not has_folders(path):
         raise ConfigError(
-            f"data.layout=splits is for a folder, and {printable(path)} is none. Leave it out."
+            f"data.layout=splits is for a folder, and {printable(path)} is not one. Leave it out."
         )
 
 
@@ -149,7 +149,7 @@ def _turned_in_any_case(paths: Iterable[str]) -> list[str]:
         for kind, suffixes in TURNED_SUFFIXES.items():
             counts[kind] += path.lower().endswith(suffixes)
     return [
-        f"{kind} files, turned as they say in spite of data.exif_rotation=false: {number}"
+        f"{kind} files, turned as they specify despite data.exif_rotation=false: {number}"
         for kind, number in counts.items()
         if number
     ]
@@ -204,7 +204,7 @@ def _check_boxes(
     from_megadetector = any(one.is_of_turned_pictures for one in found)
     if from_megadetector and not reading.exif_rotation:
         raise ConfigError(
-            "MegaDetector's boxes count in pictures that were turned by EXIF, and data.exif_rotation=false does "
+            "MegaDetector's boxes refer to pictures that were turned by EXIF, and data.exif_rotation=false does "
             "not turn them. Use data.exif_rotation=true."
         )
     if (
@@ -213,7 +213,7 @@ def _check_boxes(
     ):
         raise ConfigError(
             f"data.boxes={wanted.boxes} is for tables with box columns ({', '.join(TABLE_SUFFIXES)}), and "
-            f"{shown_sources} is none. Leave it out."
+            f"{shown_sources} is not one. Leave it out."
         )
     changed = {
         "box_categories": wanted.box_categories != MEGADETECTOR_CATEGORIES,

@@ -231,7 +231,7 @@ def _labels_of(
         if there is None or list(beside) in (there, _named(there, names)):
             return beside, names
         warnings.warn(
-            "the classes that stand beside the images are not those of images.targets: the former count, without the "
+            "the classes beside the images are not those of images.targets: the former are used, without the "
             "names of the latter (a target_transform?).",
             stacklevel=4,
         )
@@ -264,11 +264,11 @@ def _why_no_classes(labels: Sequence[Any]) -> str | None:
     if missing := [place for place, one in enumerate(labels) if _is_missing(one)]:
         return f"{len(missing)} of {len(labels)} images have no label (the first is image {missing[0]})"
     if odd := [one for one in labels if not isinstance(one, int | str)]:
-        return f"what stands beside them is no class ({type(odd[0]).__name__})"
+        return f"what is beside them is not a class ({type(odd[0]).__name__})"
     if len({isinstance(one, str) for one in labels}) > 1:
-        return "beside some stands a number and beside others a word"
+        return "some have a number beside them and others a word"
     if odd := [one for one in labels if not isinstance(one, str) and not 0 <= one < MOST_CLASSES]:
-        return f"what stands beside them is no class ({odd[0]})"
+        return f"what is beside them is not a class ({odd[0]})"
     return None
 
 
@@ -300,7 +300,7 @@ def _picture(image: Any, channels: int, bits: int) -> tuple[Picture, int | None]
             levels = levels_of_array(image, channels, bits)
             return ArrayPicture(levels.pixels), levels.largest
         if not isinstance(image, Image.Image):
-            raise DataError(f"a {type(image).__name__} is no image. {_CURE}")
+            raise DataError(f"a {type(image).__name__} is not an image. {_CURE}")
         if channels != 3:
             levels = levels_of_picture(image, channels, bits)
             return ArrayPicture(levels.pixels), levels.largest

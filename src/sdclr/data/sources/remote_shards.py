@@ -50,7 +50,7 @@ def shards_at(address: Address) -> tuple[Address, list[str]]:
         return folder, names
     if name and address.suffix:
         raise DataError(
-            f"{shown(address)} is no shard: at an address, images are taken from {SHARD_SUFFIX} shards alone "
+            f"{shown(address)} is not a shard: at an address, images are read from {SHARD_SUFFIX} shards only "
             "(train-{000..146}.tar, or their folder). Copy other collections to a disk."
         )
     has_slash, folder = not name, address if name else folder

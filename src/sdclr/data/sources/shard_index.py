@@ -106,7 +106,7 @@ def _warn_of_no_room(folder: Path, error: Exception) -> None:
     if _warned.setdefault(folder, mine) is mine:  # only one of many threads
         cause = error.strerror if isinstance(error, OSError) else str(error).partition(". ")[0]
         warnings.warn(
-            f"{folder}: what the headers of shards say cannot be kept there ({cause}), and is read anew at every "
+            f"{folder}: what the headers of shards contain cannot be kept there ({cause}), and is read again at every "
             "start. Set SDCLR_CACHE to a folder that can be written to.",
             stacklevel=4,
         )

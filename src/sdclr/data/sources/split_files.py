@@ -155,7 +155,7 @@ def read_text(path: Path) -> str:
     if marked is None:
         if _is_binary(content):
             raise DataError(
-                f"{path} is a binary file, and no list. Give lines of text (.txt, .csv, .tsv, .jsonl) or a table in "
+                f"{path} is a binary file, not a list. Give lines of text (.txt, .csv, .tsv, .jsonl) or a table in "
                 "Parquet (.parquet)."
             )
         return content.decode("utf-8", "surrogateescape")
@@ -163,7 +163,7 @@ def read_text(path: Path) -> str:
         return content.decode(marked, "surrogateescape" if marked == "utf-8-sig" else "strict")
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{path} begins as {marked.upper()} text and is none at byte {error.start}: {error.reason}. "
+            f"{path} begins as {marked.upper()} text and is not at byte {error.start}: {error.reason}. "
             "Save it again, as UTF-8."
         ) from None
 

@@ -164,6 +164,6 @@ def trained_on_all(folder: Path, splits: list[str]) -> list[str]:
         return []
     names = ", ".join(splits)
     return [
-        f"the sub-folders of {printable(folder)} are splits by their names ({names}): all of them count; "
+        f"the sub-folders of {printable(folder)} are splits by their names ({names}): all of them are used; "
         "data.layout=splits takes train alone, data.exclude leaves some out"
     ]

@@ -59,7 +59,7 @@ class Table(NamedTuple):
             return name
         if (found := self.find([name.lower()])) is not None:
             return found
-        binary = " (a column of bytes or lists is no text)" if name in self.left_out else ""
+        binary = " (a column of bytes or lists is not text)" if name in self.left_out else ""
         raise ConfigError(
             f"{setting}={shown(name, 80)}: {self.file} has no such column{binary}. It has {self.names()}."
         )
@@ -198,7 +198,7 @@ def _require_one_of_each(file: Path, header: Sequence[str], known: Collection[st
     names = [without_guard(name.strip()) for name in header]
     if twice := [name for name in names if name.lower() in known and names.count(name) > 1]:
         raise DataError(
-            f"{file} has {names.count(twice[0])} columns called {twice[0]}. Name each otherwise, or take one out."
+            f"{file} has {names.count(twice[0])} columns called {twice[0]}. Name each differently, or remove one."
         )
 
 
@@ -263,7 +263,7 @@ def table_of_objects(file: Path, value: Any) -> Table:
         )
     if not isinstance(value, list):
         raise DataError(
-            f"{file} is no table: a .json table is an array of objects, one for each image "
+            f"{file} is not a table: a .json table is an array of objects, one for each image "
             '(or what MegaDetector writes: {"images": [...]}).'
         )
     return _of_objects(file, list(enumerate(value, start=1)), "row")
@@ -275,7 +275,7 @@ def _read_json_lines(file: Path) -> Table:
         try:
             rows.append((number, parse_json(line, _AsWritten)))
         except ValueError as error:
-            raise DataError(f"{file}, line {number}: no JSON: {shown(error)}.") from None
+            raise DataError(f"{file}, line {number}: not JSON: {shown(error)}.") from None
     return _of_objects(file, rows, "line")
 
 

@@ -200,7 +200,7 @@ def _labels(
         raise DataError(
             f"{unlabelled.sum()} of {len(paths)} images have no .{CLASS_SUFFIX} beside them, and others have one "
             f"(first: {printable(paths[int(unlabelled.argmax())])}). Give every image a class, or none; leave out with "
-            "data.exclude what is no image of its own."
+            "data.exclude what is not an image of its own."
         )
     one_text: dict[str, str] = {}
     found: list[str] = []
@@ -262,7 +262,7 @@ def _images_at(
         if is_indexed(address, versions[shard], what):
             indexed.add(shard)
 
-    with late_task(f"asking for {len(shards)} shards", len(shards), "shards") as task:
+    with late_task(f"requesting {len(shards)} shards", len(shards), "shards") as task:
         _at_once(ask, shards, task.advance)
 
     def read(shard: str) -> None:

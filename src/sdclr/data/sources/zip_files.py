@@ -54,7 +54,7 @@ def read_zip(
     """
     if not path.is_file():
         if path.exists():
-            raise DataError(f"{printable(path)} is no file.")
+            raise DataError(f"{printable(path)} is not a file.")
         raise MissingInputError(f"{printable(path)} does not exist.")
     counts: Counter[str] = Counter()
     pictures: Counter[str] = Counter()
@@ -131,7 +131,7 @@ def _images(
         elif suffix in OTHER_PICTURES:
             pictures[suffix] += 1
         elif suffix not in IMAGE_SUFFIXES + also:
-            counts["members that are no images"] += 1
+            counts["members that are not images"] += 1
         elif stat.S_ISLNK(info.external_attr >> 16):
             counts["links in the zip"] += 1
         else:
@@ -148,8 +148,8 @@ def _require_readable(info: zipfile.ZipInfo, path: Path, name: str) -> None:
         raise DataError(f"{where} needs a password. Unpack the zip, and give its folder.")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise DataError(
-            f"{where} is packed in a way that is not read here (method {info.compress_type}). Unpack the zip, and give "
-            "its folder."
+            f"{where} is compressed by a method that is not supported (method {info.compress_type}). Unpack the zip, "
+            "and give its folder."
         )
 
 
@@ -172,7 +172,7 @@ def _refuse_overlap(path: Path, places: dict[str, _Place]) -> None:
     for name, place in sorted(places.items(), key=lambda item: item[1]):
         if place.start < end:
             raise DataError(
-                f"{printable(path)}: {printable(name)} lies over {printable(before)}. It is no sound zip."
+                f"{printable(path)}: {printable(name)} overlaps {printable(before)}. It is not a sound zip."
             )
         if place.end > size:
             raise DataError(f"{printable(path)} ends before {printable(name)} does. Copy it again.")
@@ -186,7 +186,7 @@ def _require_small_directory(file: BinaryIO) -> None:
     tail = file.read()
     end = tail.rfind(b"PK\5\6")
     if end < 0 or len(tail) < end + 22:
-        raise zipfile.BadZipFile("its end is not there")
+        raise zipfile.BadZipFile("its end is missing")
     claimed = struct.unpack_from("<I", tail, end + 12)[0]
     long_end = tail.rfind(b"PK\6\6", 0, end)
     if long_end >= 0 and len(tail) >= long_end + 48:

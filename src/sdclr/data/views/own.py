@@ -190,7 +190,7 @@ class OwnBatch:
             bad = (~found.isfinite()).flatten(1).any(dim=1).nonzero().flatten()
             if len(bad):
                 image = _named(int(draws[int(bad[0]) % len(draws)]), names)
-                raise DataError(f"{where} made numbers that are not finite of image {image}.")
+                raise DataError(f"{where} made numbers that are not finite from image {image}.")
         return _checked(found, tuple(x.shape), where).to(x.dtype)
 
 

@@ -318,7 +318,7 @@ def register_score(score: type) -> ScoreRow:
     """
     if problem := why_no_score(score):
         called = origin_of(score) if isinstance(score, type) else shown(repr(score)[:100])
-        raise ConfigError(f"{called} is no score: {problem}.")
+        raise ConfigError(f"{called} is not a score: {problem}.")
     row = _row_of(score)
     SCORES.add(row)
     return row

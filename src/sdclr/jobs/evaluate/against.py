@@ -382,7 +382,7 @@ def _imagenet(run: Run, config: PretrainConfig) -> _Rival:
     architecture: BackboneConfig = read_backbone(run.folder).described.architecture
     if not architecture.name.startswith(LIBRARIES):
         raise ConfigError(
-            f"nobody offers ImageNet weights for {architecture.name} as it is here; name a network: --against "
+            f"there are no ImageNet weights for {architecture.name} in this form; name a network: --against "
             "timm:resnet18."
         )
     encoder = open_encoder(architecture.name)

@@ -83,9 +83,9 @@ class Unlabelled:
             for name, one in self.measured.items()
         )
         return [
-            "Whether pre-training paid, nobody can say without labels.",
-            f"Of {self.num_images} images, so many have two views that are nearest to each other among all: {found}. "
-            "That is what training asks for, and no proof of use.",
+            "Whether pre-training paid cannot be known without labels.",
+            f"Of {self.num_images} images, this share has two views that are nearest to each other among all: {found}. "
+            "That is what training optimises, not a proof of use.",
             self._what_to_label(),
         ]
 
@@ -95,7 +95,7 @@ class Unlabelled:
         points = math.ceil(100 * smallest_difference(self.num_to_label + self.num_labelled))
         more = f"{self.num_to_label} more" if self.num_labelled else f"the {self.num_to_label}"
         return (
-            f"Label {more} images that {self.to_label} names: so many labels tell whether two accuracies differ by "
+            f"Label {more} images that {self.to_label} names: that many labels show whether two accuracies differ by "
             f"about {points} points."
         )
 

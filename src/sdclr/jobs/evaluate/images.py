@@ -168,7 +168,7 @@ def require_evaluation_settings(settings: Mapping[str, Any]) -> None:
         )
         if meant:
             raise ConfigError(
-                f"{foreign[0]} is no setting of an evaluation; did you mean {meant[0]}?"
+                f"{foreign[0]} is not a setting of an evaluation; did you mean {meant[0]}?"
             )
         names = ", ".join(
             name.removeprefix("data.") for name in (*OWN, *MOVED) if name != "precision"
@@ -252,8 +252,8 @@ def _trained_on(run: Run, config: PretrainConfig, settings: Mapping[str, Any]) -
     recorded = require_recorded(record, files, fingerprint, data.fingerprint)
     if files and not recorded:
         warnings.warn(
-            f"{run.folder} was begun by an earlier version, which kept no record of its images' contents: names and "
-            "labels are those of the run; whether the pixels are, nobody can say.",
+            f"{run.folder} was started by an earlier version, which kept no record of its images' contents: names and "
+            "labels are those of the run; whether the pixels are cannot be known.",
             stacklevel=4,
         )
     require_classes(run, data.class_names)

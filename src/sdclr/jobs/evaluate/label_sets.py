@@ -141,7 +141,7 @@ def _share_of_each(share: float, counts: Positions) -> list[int]:
 def _of_file(file: Path, data: Data, rule: Untested) -> Positions:
     """The images that a file lists, as positions in the training pool, ascending."""
     if not file.is_file():
-        raise MissingInputError(f"--few-shot {shown(file)} is no file.")
+        raise MissingInputError(f"--few-shot {shown(file)} is not a file.")
     if file.suffix.lower() == ".npy":
         positions = _positions_of_npy(file, len(data.train))
     else:
@@ -188,7 +188,7 @@ def _positions_of_npy(file: Path, num_images: int) -> Positions:
     outside = np.flatnonzero((array < 0) | (array >= num_images))
     if len(outside):
         raise DataError(
-            f"{shown(file)}, entry {outside[0]}: {array[outside[0]]} is no position of the {num_images:,} training "
+            f"{shown(file)}, entry {outside[0]}: {array[outside[0]]} is not a position of the {num_images:,} training "
             f"images (0 .. {num_images - 1:,})."
         )
     positions = array.astype(np.int64)
@@ -230,8 +230,8 @@ def _positions_of_list(file: Path, images: Images) -> Positions:
 def _unknown(listed: ListedImages, row: int, images: Images) -> str:
     like = printable(str(images.names[0]))
     how = (
-        "those are called by their positions, from 0"
+        "those are named by their positions, from 0"
         if images.files is None
-        else f"those are called like {like}"
+        else f"those have names like {like}"
     )
-    return f"{listed.where(row)}: {printable(listed.name(row))} is no training image; {how}."
+    return f"{listed.where(row)}: {printable(listed.name(row))} is not a training image; {how}."

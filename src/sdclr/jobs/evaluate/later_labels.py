@@ -105,8 +105,8 @@ def _read(labels: Path, images: Images, config: DataConfig, begin: Path | None) 
     )
     if listed.labels is None:
         raise DataError(
-            f"{labels} has no labels. It needs a column label (or class, target) beside that of the paths; say which "
-            "with data.label_column=NAME."
+            f"{labels} has no labels. It needs a column label (or class, target) beside that of the paths; name "
+            "another one with data.label_column=NAME."
         )
     return listed
 
@@ -207,7 +207,7 @@ def _warn_of_unknown(listed: ListedImages, unknown: Sequence[int], images: Image
         ) is not None:
             cure = f"They are below {shown(place)}: add {command(f'data.root={place}')} to the command."
         raise DataError(
-            f"{listed.file} names no image of this run (first: {first}); those are called like {name}. {cure}"
+            f"{listed.file} names no image of this run (first: {first}); those have names like {name}. {cure}"
         )
     others = " Images that it was not trained on can be its test set: data.test_path."
     if images.files is None:
@@ -215,7 +215,7 @@ def _warn_of_unknown(listed: ListedImages, unknown: Sequence[int], images: Image
     elif any(is_other_encoding(listed.paths[row]) for row in unknown):
         others = f" {listed.file.name} is not UTF-8: save it as UTF-8 (a spreadsheet: CSV UTF-8)."
     warnings.warn(
-        f"{len(unknown)} of {len(listed.paths)} labelled names are no images of this run and are left out (first: "
+        f"{len(unknown)} of {len(listed.paths)} labelled names are not images of this run and are left out (first: "
         f"{first}).{others}",
         stacklevel=5,
     )

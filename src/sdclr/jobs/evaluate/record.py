@@ -127,7 +127,7 @@ def _measured_before(
     if replaced := [name for name in probes if name not in measured_now]:
         warnings.warn(
             f"{', '.join(map(shown, replaced))} in {shown(run.evaluation_path(protocol))} came from another evaluation "
-            f"({'; '.join(differs)}), not comparable with this one: what they said is replaced.",
+            f"({'; '.join(differs)}), not comparable with this one: their results are replaced.",
             stacklevel=5,
         )
     return {}

@@ -68,7 +68,7 @@ def _members(run: Run, num_images: int, data_path: str | None) -> dict[str, Memb
         )
     if images.labels is None:
         raise MissingInputError(
-            "the images have no labels: nobody can say which are of rare classes."
+            "the images have no labels: which are of rare classes cannot be known."
         )
     if skipped := run.skipped_images():
         kept = [row for row, name in enumerate(images.names) if name not in skipped]

@@ -263,9 +263,9 @@ def _agree(
         run.write_json(SETTINGS_FILE, facts)  # nothing was trained yet
     elif differences:
         raise ConfigError(
-            f"{shown(run.folder)} was begun with other settings, labels or weights (begun with -> now):\n  "
+            f"{shown(run.folder)} was started with other settings, labels or weights (started with -> now):\n  "
             + "\n  ".join(differences)
-            + "\nPut them back to go on, or choose another --out."
+            + "\nPut them back to continue, or choose another --out."
         )
 
 

@@ -152,8 +152,8 @@ def _require_trained_classes(labels: Positions, names: Sequence[str]) -> None:
 
 def _warn_of_no_validation() -> None:
     warnings.warn(
-        "no validation images (validation share 0): all epochs are trained, the last one is kept, and nobody "
-        "knows how good the model is; its confidences are not calibrated.",
+        "no validation images (validation share 0): all epochs are trained, the last one is kept, and how good "
+        "the model is remains unknown; its confidences are not calibrated.",
         stacklevel=4,
     )
 

@@ -164,5 +164,5 @@ def _stopped(training: Training, state: State, run: Run, stop: StopRequest) -> P
     signal = stop.signal_name or "a signal to another process"
     return Preempted(
         f"stopped by {signal} at step {state.step} of {training.total_steps}, everything saved. Give the "
-        f"same command again to go on: sdclr finetune ... {command('--out', run.folder)}"
+        f"same command again to continue: sdclr finetune ... {command('--out', run.folder)}"
     )

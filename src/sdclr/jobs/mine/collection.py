@@ -125,7 +125,9 @@ def join(
         others = [(name, row) for name, row in row_of.items() if name not in here]
         there = [other for other in others if not _is_gone(root, other[0], now.root)]
         if num_gone := len(others) - len(there):
-            remarks.append(f"{num_gone:,} images of the earlier collection are gone and left out.")
+            remarks.append(
+                f"{num_gone:,} images of the earlier collection are missing and left out."
+            )
         others = there
         contents += [old[row]._replace(path=name) for name, row in others]
         stored_rows += [row for _, row in others]
@@ -215,12 +217,12 @@ def require_same_kind(
             f"--against {shown(stored.folder)} was mined with another backbone "
             f"({shown(theirs.encoder_name)}, {theirs.encoder}), this one is {shown(encoder_name)} "
             f"({encoder}): their features cannot be compared. Use the same one, or mine both "
-            "collections anew."
+            "collections again."
         )
     if theirs.reading != reading:
         raise ConfigError(
-            f"--against {shown(stored.folder)} has read its images with {theirs.reading}, here it "
-            f"is {reading}: give the same settings (data.KEY=VALUE)."
+            f"--against {shown(stored.folder)} read its images with {theirs.reading}, this call "
+            f"with {reading}: give the same settings (data.KEY=VALUE)."
         )
 
 

@@ -41,7 +41,7 @@ def estimated(
     if "stability_over_features" in measures:
         parts.append(f"of the features {measures['stability_over_features']:.2f}")
     sentence = (
-        "Whether this ranking beats chance cannot be said without labels. It is this stable: rank "
+        "Whether this ranking beats chance cannot be known without labels. Its stability: rank "
         f"correlation {', '.join(parts)}. A stable ranking can still rank the wrong thing; look at "
         "the first images."
     )

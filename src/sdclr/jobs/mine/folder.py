@@ -133,7 +133,7 @@ def read_state(folder: Path) -> MineRecord:
         return MineRecord.parse(read_json_file(path))
     except FileNotFoundError:
         raise MissingInputError(
-            f"{folder} is no folder of sdclr mine: {path} does not exist."
+            f"{folder} is not a folder of sdclr mine: {path} does not exist."
         ) from None
     except (OSError, ValueError, TypeError, ConfigError) as error:
         raise DataError(

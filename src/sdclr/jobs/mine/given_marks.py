@@ -153,8 +153,8 @@ def _parked_marks(file: Path) -> list[MissingMark]:
         ]
     except (SdclrError, KeyError) as error:
         raise DataError(
-            f"{shown(file)} cannot be read ({shown(error, 200)}). It keeps the marks of images that are mined no more: "
-            "restore it, or remove it if these marks are not needed."
+            f"{shown(file)} cannot be read ({shown(error, 200)}). It keeps the marks of images that are no longer "
+            "mined: restore it, or remove it if these marks are not needed."
         ) from None
     return [
         MissingMark(path, mark, root, digest)
@@ -199,7 +199,7 @@ def _marks_of_table(images: Images, joined: Joined) -> Marks:
             mark = read_mark(cell, where, WANTED, MARK_WORDS)
         except DataError as error:
             raise DataError(
-                f"{error} This column of the images' table is read as marks: mend the cell, or rename "
+                f"{error} This column of the images' table is read as marks: correct the cell, or rename "
                 "the column if it means something else."
             ) from None
         if mark is not None:

@@ -138,8 +138,8 @@ def _shown(
     columns[NEW] = ["yes" if new else "" for new in is_new.tolist()]
     counts = f"{int(is_new.sum()):,} images are new, of {len(is_new):,}"
     if is_new.any():
-        return is_new, [f"{counts}; shown are these, without copies and suspected junk."]
-    return joined.is_listed, [f"{counts}; no image is new, shown are all that are listed."]
+        return is_new, [f"{counts}; only these are shown, without copies and suspected junk."]
+    return joined.is_listed, [f"{counts}; no image is new, so all that are listed are shown."]
 
 
 def _ranking_options(

@@ -144,7 +144,7 @@ def _expectation(found: Feedback, marks: Marks) -> str:
     mark_text = f"{num_wanted} marked as wanted, {len(marks) - num_wanted} as not wanted"
     if found.expected_next is None:
         return (
-            f"How many of the next {found.num_next} images are wanted cannot be said: too few "
+            f"How many of the next {found.num_next} images are wanted cannot be estimated: too few "
             f"marks ({mark_text}; at least 3 of each are needed)."
         )
     return (

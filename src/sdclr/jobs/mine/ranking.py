@@ -321,7 +321,7 @@ def _few_to_compare(evidence: Evidence, scores: Sequence[str]) -> list[str]:
     if most >= usual // 2:
         request = {name: SCORES[name].neighbours for name in scores if name in SCORES}
         return [
-            f"{name} compares with the {k} nearest images, of which there are {most} here: it is the mean over these."
+            f"{name} compares with the {k} nearest images, but there are only {most} here: it is the mean over these."
             for name, k in request.items()
             if k > most
         ]

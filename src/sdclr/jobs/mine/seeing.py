@@ -84,7 +84,7 @@ def joined_with_earlier(
         return join(now, own, keep_others=False), own
     earlier = read_stored(against)
     if earlier is None:
-        raise ConfigError(f"--against {shown(against)}: that call has not come to its end.")
+        raise ConfigError(f"--against {shown(against)}: that call has not finished.")
     require_same_kind(earlier, encoder.digest, encoder.name, now.reading)
     others = [] if own is None else [own]
     return join(now, earlier, keep_others=True, own=others), earlier

@@ -86,5 +86,5 @@ class CheckpointSchedule:
             return
         if isinstance(error, SdclrError):
             again = next_command(run, "preempted")
-            up_to = f"Everything up to step {self.state.step} is saved; mend this, then go on with: {again}"
+            up_to = f"Everything up to step {self.state.step} is saved; fix this, then continue with: {again}"
             error.args = (f"{error} {up_to}",)

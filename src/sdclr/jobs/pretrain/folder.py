@@ -170,14 +170,14 @@ def _compare_facts(training: Training, run: Run) -> None:
     if before != training.views_cut_by:
         warnings.warn(
             f"views are cut by {training.views_cut_by} now, and were by {before} (data.store, data.placement, free "
-            "memory): from here on they agree with those of an uninterrupted run but for rounding.",
+            "memory): from here on they agree with those of an uninterrupted run except for rounding.",
             stacklevel=4,
         )
     size = facts.get("world_size", 1)
     if size != training.world.size:
         warnings.warn(
-            f"{training.world.size} processes go on with a run of {size}: from here on it agrees with an "
-            "uninterrupted one but for rounding.",
+            f"{training.world.size} processes continue a run of {size}: from here on it agrees with an "
+            "uninterrupted one except for rounding.",
             stacklevel=4,
         )
     if not run.checkpoints and "resolved" not in facts:

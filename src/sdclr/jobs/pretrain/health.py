@@ -147,8 +147,8 @@ class HealthCheck(Observer):
         except Exception as error:
             self._sample = None
             warnings.warn(
-                f"the health of this run cannot be measured, and is not from here on: {type(error).__name__}: "
-                f"{shown(str(error))}. The training is not touched by that; health_every_epochs=0 leaves it out.",
+                f"the health of this run cannot be measured, and is skipped from here on: {type(error).__name__}: "
+                f"{shown(str(error))}. The training is not affected; health_every_epochs=0 leaves it out.",
                 stacklevel=3,
             )
             return None

@@ -100,7 +100,7 @@ class LoggedProgress:
         except OSError as error:
             refused, self._file = self._file, None
             warnings.warn(
-                f"{refused} cannot be written ({error.strerror}); the run goes on without it.",
+                f"{refused} cannot be written ({error.strerror}); the run continues without it.",
                 stacklevel=3,
             )
 

@@ -190,7 +190,7 @@ def _stop(state: TrainingState, training: Training, run: Run, schedule: Checkpoi
     schedule.wait()
     raise Preempted(
         f"stopped by {_signal(state.stop)} at step {state.step} of {training.total_steps}, everything saved. "
-        f"Go on with: {next_command(run, 'preempted')}"
+        f"Continue with: {next_command(run, 'preempted')}"
     )
 
 
@@ -205,6 +205,6 @@ def _require_whole_metrics(run: Run, epochs: int) -> None:
         warnings.warn(
             f"{run.metrics_path} holds {len(entries)} of {epochs} epochs"
             + (f" and {len(damaged)} damaged lines" if damaged else "")
-            + ": somebody has removed or changed it during the run. The curves of a report lack the rest.",
+            + ": it was removed or changed during the run. The curves of a report lack the rest.",
             stacklevel=3,
         )

@@ -61,7 +61,7 @@ def record_escapes(training: Training, run: Run) -> None:
 def _warn(origins: Iterable[str]) -> None:
     warnings.warn(
         f"the views of {', '.join(origins)} differ from one time to the next for the same image, epoch "
-        "and seed: a run that is stopped and goes on does not equal one that is not, and the same command does not "
+        "and seed: a run that is stopped and resumed differs from one that is not, and the same command does not "
         "give the same run twice. Draw with torch's functions, or take a keyword rng (a numpy Generator) or "
         "generator (a torch one).",
         stacklevel=3,

@@ -116,7 +116,7 @@ class Training:
             "each training image"
         )
         if not isinstance(values, Tensor):
-            raise ConfigError(f"{wanted}; got {type(values).__name__}, which is no tensor.")
+            raise ConfigError(f"{wanted}; got {type(values).__name__}, which is not a tensor.")
         values = values.detach().cpu().double()
         if values.shape != (len(self.images),):
             raise ConfigError(f"{wanted}; got {list(values.shape)}.")

@@ -91,7 +91,7 @@ def _as_remembered(images: ImageFiles, facts: dict[str, Any], run: Run | None) -
         fingerprint = facts["fingerprint"]
         require_recorded(record, {"train": usable}, fingerprint, fingerprint)  # names the files
         raise ConfigError(
-            f"the images below {printable(images.root)} have the names of those that this run has begun with, but "
+            f"the images below {printable(images.root)} have the names of those that this run started with, but "
             "they are other files. Restore the images, or start a new run in another --out."
         )
     return usable
@@ -117,7 +117,7 @@ def _warn_of_test_copies(copies: Sequence[Sequence[str]], num_test: int) -> None
     copy, original = map(printable, copies[0])
     warnings.warn(
         f"{len(copies)} of {num_test} test images are copies of training images, byte for byte (first: {copy} of "
-        f"{original}): what is measured on them says too much. {IMAGES_FILE} lists them; take them out of one of the "
+        f"{original}): what is measured on them is too good. {IMAGES_FILE} lists them; take them out of one of the "
         "two sets (data.exclude).",
         stacklevel=3,
     )
@@ -133,7 +133,7 @@ def _duplicates(images: ImageFiles, show: AnyProgress) -> list[list[str]]:
         first, second = map(printable, groups[0][:2])
         show.print(
             f"{copies} of {len(images)} images are copies of others, byte for byte (first: {second} of {first}); they "
-            f"are trained on all the same. {IMAGES_FILE} lists them."
+            f"are still trained on. {IMAGES_FILE} lists them."
         )
     return groups
 

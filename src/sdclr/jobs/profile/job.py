@@ -166,14 +166,14 @@ def _read_mined(folder: Path) -> _Mined:
             mined = folder / MINED_FOLDER
             made = f"{command('sdclr', 'mine', folder)}, then {command('sdclr', 'profile', mined)}"
         raise MissingInputError(
-            f"{shown(folder)} is no finished folder of sdclr mine. Make one: {made}."
+            f"{shown(folder)} is not a finished folder of sdclr mine. Make one: {made}."
         )
     try:
         facts = read_json_file(record)
     except (OSError, ValueError) as error:
         raise DataError(f"{shown(record)} is damaged: {shown(error, 300)}. {AFRESH}") from None
     if not isinstance(facts, dict):
-        raise DataError(f"{shown(record)} is damaged, it is no JSON object. {AFRESH}")
+        raise DataError(f"{shown(record)} is damaged, it is not a JSON object. {AFRESH}")
     contents = (read_record(folder / "images.tsv.gz") or {}).get("images", [])
     names = [table_text(one.path) for one in contents]
     table = read_table(scores, known=("path", "score"))

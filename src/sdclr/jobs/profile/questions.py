@@ -121,7 +121,8 @@ def own_questions(path: Path, names: Sequence[str]) -> Questions:
     found, num_gone = _read(path, names, unmarked)
     if num_gone:
         warnings.warn(
-            f"{counted(num_gone, 'answer')} in {shown(path)} are about images that are mined no more, and left out.",
+            f"{counted(num_gone, 'answer')} in {shown(path)} are about images that are no longer mined, "
+            "and are left out.",
             stacklevel=3,
         )
     return Questions(names, found)
@@ -161,7 +162,7 @@ def _read(path: Path, names: Sequence[str], unmarked: str | None) -> tuple[list[
         if lost := [name for name in pair if name not in row_of]:
             if strict:
                 raise DataError(
-                    f"{table.where(line)}: {shown(lost[0])} is no image of this collection."
+                    f"{table.where(line)}: {shown(lost[0])} is not an image of this collection."
                 )
             num_gone += same is not None
             continue

@@ -119,7 +119,7 @@ def _collection(run: Run) -> tuple[CollectionProfile | None, Mapping[str, str]]:
         return CollectionProfile.of_content(content), dict(content["pictures"])
     except (KeyError, TypeError, ValueError):
         warnings.warn(
-            f"{run.folder / name} is damaged and is left out. Make it anew: "
+            f"{run.folder / name} is damaged and is left out. Make it again: "
             f"{command('sdclr', 'profile', run.folder / MINED_FOLDER)}",
             stacklevel=3,
         )
@@ -304,7 +304,7 @@ def _verdict(run: Run, examined: str, against: Mapping[str, Any]) -> tuple[str, 
             f"{advised} && {report_command(run)}",
         )
     advised = command("sdclr", "evaluate", run.folder, "--labels")
-    labels = "Whether the classes are told apart, nobody can say without labels; some hundred of them are enough."
+    labels = "Whether the classes are told apart cannot be known without labels; some hundred of them are enough."
     return f"{examined} {labels}".lstrip(), "open", f"{advised} FILE"
 
 

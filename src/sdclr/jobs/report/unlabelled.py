@@ -86,7 +86,7 @@ def read_without_labels(
     run.require()
     if not run.backbone_path.is_file():
         raise MissingInputError(
-            f"{run.folder} is not finished. Go on with: {next_command(run, 'interrupted')}"
+            f"{run.folder} is not finished. Continue with: {next_command(run, 'interrupted')}"
         )
     require_own_backbone(run)
     settings = flatten(run.settings())
@@ -304,7 +304,7 @@ def _lists(images: Mapping[str, Any]) -> list[ImageList]:
             [visible(cause) for _, cause in skipped],
         ),
         _list(
-            f"{copies} copies of other images, byte for byte; they are trained on all the same",
+            f"{copies} copies of other images, byte for byte; they are still trained on",
             [" = ".join(map(visible, group)) for group in groups],
         ),
     ]
@@ -345,7 +345,7 @@ class _Pictures:
 
 def _remade(run: Run) -> str:
     """How to restore an examination."""
-    return f"Where the images are at hand they are made anew: {report_command(run, more=['--data'])} PATH"
+    return f"Where the images are available they are made again: {report_command(run, more=['--data'])} PATH"
 
 
 def _jpeg_of(run: Run, name: str) -> bytes | None:

@@ -187,7 +187,7 @@ def _are_evaluated(runs: Sequence[Path | str]) -> bool:
             except DataError as error:
                 damage.append(str(error))
     for line in damage[:3]:
-        warnings.warn(f"{line} Until then the report is without it.", stacklevel=3)
+        warnings.warn(f"{line} Until then the report omits it.", stacklevel=3)
     return False
 
 

@@ -152,7 +152,7 @@ def warning(mined: MinedImages, export: str, rows: Sequence[int]) -> str:
         return ""
     return (
         f"{counted(len(changed), 'path')} of {len(rows):,} cannot be written as they are in this format: "
-        "line breaks, hidden signs or bytes that are no text are escapes there."
+        "line breaks, hidden signs or bytes that are not text are escapes there."
     )
 
 

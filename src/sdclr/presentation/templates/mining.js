@@ -882,7 +882,7 @@
     }
     const changed = changedNames(rows, format);
     const remark = changed
-      ? ` ${count(changed, "path")} of ${rows.length.toLocaleString("en")} cannot be written as they are in this format: line breaks, hidden signs or bytes that are no text are escapes there.`
+      ? ` ${count(changed, "path")} of ${rows.length.toLocaleString("en")} cannot be written as they are in this format: line breaks, hidden signs or bytes that are not text are escapes there.`
       : "";
     return { rows, format, text: WRITERS[format](rows), remark };
   }

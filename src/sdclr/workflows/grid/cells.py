@@ -38,7 +38,7 @@ STATES: dict[State, str] = {
     "done": "recorded",
     "running": "another process holds it",
     "trained": "to be evaluated or recorded",
-    "interrupted": "goes on where it stopped",
+    "interrupted": "continues where it stopped",
     "failed": "is tried again",
     "missing": "to be trained",
 }
@@ -176,7 +176,7 @@ class GridCells:
             wants = cell.split.origin == "authors" and cell.config.data.splits_dir is None
             if wants and not self.is_done(cell):
                 raise ConfigError(
-                    f"{cell.arm} runs on the authors' split {cell.split.number}, and nobody has said where "
-                    f"their split folder is: give --splits-dir FOLDER, or write generated {cell.split.number} "
+                    f"{cell.arm} runs on the authors' split {cell.split.number}, and their split folder "
+                    f"is not given: give --splits-dir FOLDER, or write generated {cell.split.number} "
                     f"in {shown(self.grid.name)}."
                 )

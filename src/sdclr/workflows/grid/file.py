@@ -285,8 +285,8 @@ def _base(name: str) -> PretrainConfig:
         return PretrainConfig.from_yaml(path)
     if name == CHOSEN_SETTINGS:
         raise ConfigError(
-            f"{CHOSEN_SETTINGS} is no recipe: it is what `sdclr pretrain FOLDER` chooses for the images of a folder. "
-            "Train one such run, and give its config.yaml: base: RUN/config.yaml."
+            f"{CHOSEN_SETTINGS} is not a recipe: it is what `sdclr pretrain FOLDER` chooses for the images of a "
+            "folder. Train one such run, and give its config.yaml: base: RUN/config.yaml."
         )
     return recipe(name)
 

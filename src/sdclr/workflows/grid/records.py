@@ -270,7 +270,7 @@ def read_record(path: Path) -> CellRecord:
     if isinstance(content, dict) and content.get("kind") == JSON_KIND:
         raise NoRecordError(f"{shown(path)} is the report of a grid.")
     if not isinstance(content, dict) or content.get("kind") != KIND:
-        raise DataError(f"{shown(path)} is no record of a grid.")
+        raise DataError(f"{shown(path)} is not a record of a grid.")
     check(CellRecord, content, shown(path))
     record = CellRecord.model_validate(content)
     try:  # a damaged probe is left out, with a warning
@@ -292,7 +292,7 @@ def _require_one_cell(record: CellRecord, path: Path) -> None:
     for name, (here, there) in compared.items():
         if here != there:
             raise DataError(
-                f"{shown(path)} is damaged: it says {name} {shown(repr(here))}, and further in {shown(repr(there))}."
+                f"{shown(path)} is damaged: it gives {name} {shown(repr(here))}, and later {shown(repr(there))}."
             )
 
 

@@ -276,7 +276,7 @@ def _notes(cells: GridCells, by_arm: _ByArm) -> list[str]:
         )
     notes += [
         f"{titles[one]} and {titles[other]} have the same accuracies in each of their {number} common cells: what they "
-        "differ in has changed nothing."
+        "differ in had no effect."
         for one, other, number in _twins(by_arm, cells.grid.probes)
     ]
     return notes

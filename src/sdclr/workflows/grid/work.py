@@ -77,7 +77,7 @@ def _complete_and_record(
         untested=grid.file.untested,
     )
     if missing := cell.missing_probes(grid.protocol, grid.probes):
-        raise DataError(f"{cell.run.folder} was evaluated, and {', '.join(missing)} is not there.")
+        raise DataError(f"{cell.run.folder} was evaluated, and {', '.join(missing)} is missing.")
     mark, mining = cells.fingerprint(cell), _mining_signal(cell)
     cells.records.write(cell, mark, record_of(cell, mark, grid.protocol, grid.probes, mining))
 

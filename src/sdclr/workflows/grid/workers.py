@@ -125,7 +125,7 @@ class _Crew:
                     self._handle_next()
             if stop.signal_name is not None:
                 raise Preempted(
-                    f"stopped by {stop.signal_name}; every run is saved. The same command goes on from here."
+                    f"stopped by {stop.signal_name}; every run is saved. The same command continues from here."
                 )
         finally:
             self._end_all()
@@ -212,7 +212,7 @@ class _Crew:
         died = [worker for worker in self.workers if worker.process.returncode]
         if len(died) == len(self.workers) and all(worker.cell is None for worker in died):
             words = _why(died[0].process.returncode, died[0].log)
-            raise RunFolderError(f"no worker could begin: {words}. See {shown(died[0].log)}.")
+            raise RunFolderError(f"no worker could start: {words}. See {shown(died[0].log)}.")
 
     def _ask_to_stop(self) -> None:
         self.stopping = True
