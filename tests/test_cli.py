@@ -344,7 +344,7 @@ def test_an_address_where_a_path_is_needed_is_one_refusal_without_its_secrets(
         (["pretrain", "x", "--lr", "3"], "It is a setting: write optimizer.learning_rate=VALUE"),
         (["reproduce", "cifar10", "--epochs=3"], "It is a setting: write epochs=VALUE"),
         (["pretrain", "x", "--ou", "y"], "--out"),
-        (["status", "--epochs", "3"], "No such option: --epochs"),
+        (["status", "--epochs", "3"], "No such option"),
     ],
 )
 def test_a_setting_that_is_given_as_an_option_is_answered_with_how_to_write_it(
