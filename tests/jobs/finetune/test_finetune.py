@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,12 +24,14 @@ from killing import SignalAt
 from sdclr import Run, cli, finetune, load_backbone, load_classifier, pretrain, recipe
 from sdclr.any_progress import NoProgress
 from sdclr.data import DataConfig, build_data
+from sdclr.data.config import ViewsConfig
 from sdclr.errors import CheckpointError, ConfigError, DataError, MissingInputError, Preempted
 from sdclr.jobs.finetune import FinetuneConfig, Finetuned
 from sdclr.jobs.finetune import build as build_module
 from sdclr.jobs.finetune import job as job_module
 from sdclr.jobs.finetune import loop as loop_module
 from sdclr.jobs.finetune.balance import balanced
+from sdclr.jobs.finetune.build import open_start
 from sdclr.jobs.finetune.loop import Validated, is_to_stop_early
 from sdclr.jobs.finetune.training import State, batch_sizes, restore
 from sdclr.storage.checkpoint import CheckpointFolder
@@ -345,7 +348,7 @@ def test_features_of_another_precision_are_made_anew(
     assert model.result == alone.result
 
 
-def interrupted(*_: object) -> None:
+def interrupted(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 
@@ -592,3 +595,64 @@ def test_a_npz_with_a_tail_of_its_own_is_learned_from_as_it_is(run: Run, tmp_pat
         )
     assert sum(counts_of(model)) == 32
     assert [one["name"] for one in model.result["validation"]["classes"]] == ["0", "1", "3"]
+
+
+@pytest.fixture(scope="module")
+def unflipped(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    config = recipe("digits_simclr").with_values(
+        {"epochs": 1, "views.size": 8, "backbone.width": 4, "views.flip": 0.0}
+    )
+    return pretrain(config, tmp_path_factory.mktemp("unflipped") / "run")
+
+
+def test_views_are_those_of_the_pre_training_from_the_run_its_file_and_its_model(
+    unflipped: Run, tmp_path: Path
+) -> None:
+    model = finetune(unflipped, DIGITS, tmp_path / "m", epochs=1)
+    config = FinetuneConfig.parse({"mode": "full", "augment": "views"})
+    expected = ViewsConfig.parse(unflipped.settings()["views"])
+    assert expected.flip == 0
+    for source in (unflipped.folder, unflipped.backbone_path, model.folder):
+        start = open_start(source, config, None, "exact", None)
+        assert (start.records_views, start.views) == (True, expected)
+    shutil.copy(unflipped.backbone_path, tmp_path / "alone.safetensors")
+    start = open_start(tmp_path / "alone.safetensors", config, None, "exact", None)
+    assert (start.records_views, start.views.flip) == (False, 0.5)
+
+
+def test_a_start_that_records_no_views_says_so_and_continues_no_other_one(
+    unflipped: Run, tmp_path: Path
+) -> None:
+    alone = tmp_path / "alone.safetensors"
+    shutil.copy(unflipped.backbone_path, alone)
+    settings: dict[str, Any] = {"mode": "full", "augment": "views", "epochs": 1}
+    with pytest.warns(UserWarning, match=r"alone\.safetensors records no views of its pre-train"):
+        finetune(alone, DIGITS, tmp_path / "a", **settings)
+    finetune(unflipped, DIGITS, tmp_path / "b", **settings)
+    with pytest.raises(ConfigError, match="the views that the start records of its pre-training"):
+        finetune(alone, DIGITS, tmp_path / "b", **settings)
+
+
+def test_a_store_of_pixels_is_refused_as_it_would_do_nothing(
+    run: Run, photos: Path, tmp_path: Path
+) -> None:
+    data = DataConfig.parse(
+        {"name": "images", "path": str(photos), "labels": "folders", "store": str(tmp_path / "s")}
+    )
+    with pytest.raises(ConfigError, match=r"data\.store does nothing here"):
+        finetune(run, data, tmp_path / "m", epochs=1)
+
+
+def test_a_first_try_that_trained_nothing_leaves_no_command(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "m"
+    monkeypatch.setattr(sys, "argv", ["sdclr", "finetune", "--head-lr", "1e9"])
+    with monkeypatch.context() as patch:
+        patch.setattr(job_module, "train", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(run, DIGITS, out, epochs=1)
+    monkeypatch.setattr(sys, "argv", ["sdclr", "finetune", "--epochs", "2"])
+    finetune(run, DIGITS, out, epochs=2)
+    recorded = json.loads((out / "environment.json").read_text())["command"]
+    assert recorded == "sdclr finetune --epochs 2"

@@ -42,6 +42,7 @@ from sdclr.jobs.finetune.training import Training
 from sdclr.processes.exchange import gather_rows, of_first_process
 from sdclr.processes.world import ALONE, World
 from sdclr.run import Run
+from sdclr.run.files import FINETUNE_FILE
 from sdclr.storage.row_parts import RowParts
 
 KEPT_FEATURES = "features-{part}.partial"
@@ -61,7 +62,8 @@ class Start:
     name: str
     digest: str
     views: ViewsConfig
-    """Those of the pre-training, if the start is a run."""
+    """Those of the pre-training, if the start records them; else the default ones."""
+    records_views: bool
     head: nn.Linear | None = None
     """The head of an earlier model, whose classes are ``class_names``."""
     class_names: tuple[str, ...] = ()
@@ -85,6 +87,7 @@ def open_start(
     backbone, size = encoder.backbone, encoder.image_size
     backbone.checks_input = False
     backbone.image_size, backbone.feature_dim = size, measure_feature_dim(backbone, size)
+    views = _views_of(source, size)
     start = Start(
         backbone,
         encoder.architecture.model_copy(update={"pretrained": False}),
@@ -92,7 +95,8 @@ def open_start(
         backbone.feature_dim,
         encoder.name,
         encoder.digest,
-        _views_of(source, size),
+        ViewsConfig(size=size) if views is None else views,
+        views is not None,
     )
     if isinstance(source, str) and source.startswith(("timm:", "torchvision:")):
         return start
@@ -108,18 +112,28 @@ def open_start(
     )
 
 
-def _views_of(source: Path | str, size: int) -> ViewsConfig:
-    """The views of a run's pre-training; the default ones otherwise."""
-    usual = ViewsConfig(size=size)
-    run = Run(Path(source))
-    if not run.exists:
-        return usual
+def _views_of(source: Path | str, size: int) -> ViewsConfig | None:
+    """The views of the pre-training that a run, its backbone's file or an earlier model records; None without any."""
+    path = Path(source)
+    run = Run(path.parent if path.name == "backbone.safetensors" else path)
     with contextlib.suppress(DataError, MissingInputError, ConfigError):
-        views = run.settings().get("views")
+        if (run.folder / FINETUNE_FILE).is_file():
+            views = run.read_json(FINETUNE_FILE).get("views")
+        elif run.exists:
+            views = run.settings().get("views")
+        else:
+            return None
         if isinstance(views, dict):
             # the user's own views are only resolved where they are used
             return ViewsConfig.parse(views | {"size": size}, foreign=True)
-    return usual
+    return None
+
+
+def used_views(config: FinetuneConfig, start: Start) -> str:
+    """How training images are augmented, for the line that says what begins."""
+    if config.augment == "crops":
+        return f"augment crops (flip {start.views.flip:g})"
+    return f"augment {config.augment}"
 
 
 def build(

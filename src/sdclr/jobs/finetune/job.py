@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from sdclr.compute.process_state import silenced_warnings
 from sdclr.data import DataConfig
 from sdclr.errors import ConfigError, DataError, DistributedError, RunFolderError
 from sdclr.evaluation.features import extract_features
-from sdclr.jobs.finetune.build import KEPT_FEATURES, Start, build, open_start
+from sdclr.jobs.finetune.build import KEPT_FEATURES, Start, build, open_start, used_views
 from sdclr.jobs.finetune.config import FinetuneConfig
 from sdclr.jobs.finetune.labelled import Labelled, labelled_images
 from sdclr.jobs.finetune.loop import is_to_stop_early, train
@@ -243,9 +244,10 @@ def _agree(
         "num_train": len(train),
         "num_validation": len(validation),
     }
+    views = start.views.to_dict() if start.records_views else None
     if not (run.folder / SETTINGS_FILE).is_file():
         run.write_json("environment.json", environment(config.device))
-        run.write_json(SETTINGS_FILE, facts)
+        run.write_json(SETTINGS_FILE, facts | {"views": views})
         return
     saved = run.read_json(SETTINGS_FILE, *facts)
     if saved["format"] != FORMAT:
@@ -253,6 +255,9 @@ def _agree(
     differences = config.differences(saved["settings"])
     if _at(saved["start"], "digest") != start.digest:
         differences.append(f"start: {shown(_at(saved['start'], 'name'))} -> {shown(start.name)}")
+    # a start of the same weights may record no views, or other ones
+    if config.augment != "none" and saved.get("views", views) != views:
+        differences.append("the views that the start records of its pre-training")
     if saved["class_names"] != labelled.class_names:
         differences.append(
             f"classes: {len(saved['class_names'])} -> {len(labelled.class_names)}, or other names"
@@ -260,7 +265,8 @@ def _agree(
     elif _at(saved["data"], "fingerprint") != labelled.fingerprint:
         differences.append("the labelled images, their content or their labels")
     if differences and not run.checkpoints and not is_classifier(run.folder):
-        run.write_json(SETTINGS_FILE, facts)  # nothing was trained yet
+        run.write_json("environment.json", environment(config.device))  # nothing was trained yet
+        run.write_json(SETTINGS_FILE, facts | {"views": views})
     elif differences:
         raise ConfigError(
             f"{shown(run.folder)} was started with other settings, labels or weights (started with -> now):\n  "
@@ -284,8 +290,14 @@ def _describe_start(
     show.print(
         f"{config.mode} from {shown(start.name)}: {counted(len(train), 'training image')} and "
         f"{counted(len(validation), 'validation image')} of {len(labelled.class_names)} classes, "
-        f"{start.image_size} px, balance {config.balance}, augment {config.augment}{processes}"
+        f"{start.image_size} px, balance {config.balance}, {used_views(config, start)}{processes}"
     )
+    if config.augment == "views" and not start.records_views:
+        warnings.warn(
+            f"{shown(start.name)} records no views of its pre-training, so --augment views uses the default ones of "
+            "settings views. Start from the run to use its own, or choose --augment crops.",
+            stacklevel=2,
+        )
 
 
 def _restore(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,6 +58,10 @@ def labelled_images(
         raise ConfigError(
             "data.test_path does nothing here: finetune measures on validation images. Leave it out, and use "
             "sdclr predict on the test images."
+        )
+    if data.store is not None:
+        raise ConfigError(
+            "data.store does nothing here: finetune reads the images themselves. Leave it out."
         )
     found = build_data(data, exclude=[out], for_classifier=True)
     for remark in found.remarks:
@@ -120,7 +125,16 @@ def _test_command(data: DataConfig, model: Path) -> str:
     words: list[object] = ["sdclr", "predict", model, data.path]
     if data.layout == "splits":
         words += ["data.layout=splits", f"data.labels={data.labels}"]
+    words += [
+        f"data.{name}={json.dumps(value) if isinstance(value, list | tuple) else value}"
+        for name in _READ_ALIKE
+        if (value := getattr(data, name)) != DataConfig.model_fields[name].default
+    ]
     return command(*words, "--part", "test")
+
+
+_READ_ALIKE = ("exclude", "links", "on_error", "max_skipped")
+"""Settings that decide which test images there are, and that a model does not carry."""
 
 
 def _named(data: DataConfig) -> str:
@@ -175,7 +189,9 @@ def _warn_of_classes_without_validation(
         "as given": ("no image among the validation images", "Add some there."),
         "drawn": (
             "too few labels to hold any out for validation",
-            "Label more of them, or raise the validation share.",
+            "Label more of them, or raise the validation share."
+            if counts[missing].max() > 1
+            else "Label more of them.",
         ),
         "whole groups": (
             "no group that can be held out for validation and leaves others to train on",
