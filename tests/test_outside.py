@@ -65,7 +65,7 @@ def test_a_package_and_a_class_in_a_class_are_found(here: Path) -> None:
         ("outsider_none:Mine", "there is no module outsider_none"),
         ("outsider_c.none:Mine", r"there is no module outsider_c\.none"),
         ("outsider_c:Mime", "outsider_c has no Mime. Did you mean Mine"),
-        ("outsider_c:number", "outsider_c:number is no tool: it is not a class"),
+        ("outsider_c:number", "outsider_c:number is not a valid tool: it is not a class"),
         ("outsider_needs:Mine", "outsider_needs cannot be imported: ModuleNotFoundError: .*'outsider_lib'"),
         ("outsider_exits:Mine", "outsider_exits cannot be imported: SystemExit: 3"),
         ("outsider_raises:Mine", r"cannot be imported: ValueError: no licence .*outsider_raises\.py, line 2"),

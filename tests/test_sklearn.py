@@ -296,7 +296,7 @@ def test_a_refused_fit_leaves_the_images_of_the_run(pictures: Pixels, tmp_path: 
         with pytest.raises(ConfigError):
             embedder.fit(others)
         assert contents_of(tmp_path / "run-images") == before
-    with pytest.raises(ConfigError, match=r"image 0 is not the one that .*run-images holds"):
+    with pytest.raises(ConfigError, match=r"image 0 is not the one that .*run-images has held"):
         embedder.fit(pictures[::-1])
     assert np.array_equal(embedder.fit(pictures).transform(pictures), features)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "run", "run-images"]

@@ -52,7 +52,7 @@ def test_keys_are_words_and_numbers_are_finite_and_short() -> None:
         with pytest.raises(ValueError, match="too large"):
             parse_yaml(text)
     for text in ('{"a": 1e999}', '{"a": NaN}', '{"a": -Infinity}'):
-        with pytest.raises(ValueError, match=r"too large|no number"):
+        with pytest.raises(ValueError, match=r"too large|not a JSON number"):
             parse_json(text)
     for parse in (parse_json, parse_yaml):
         with pytest.raises(ValueError, match="too many digits"):
@@ -77,7 +77,7 @@ def test_json_values_are_what_they_are_in_json(word: str) -> None:
         ("a: !!python/object/apply:os.system ['true']", "has a tag"),
         ("a: " + "[" * 40 + "]" * 40, "more than 32 levels"),
         ("a: " + "[" * 100_000, "levels|deep"),
-        ("? [a]\n: 1", "no word"),
+        ("? [a]\n: 1", "not a word"),
         ("a: " + "9" * 5_000, "digits"),
         ("a: [1", "line"),
         ("a: 1\n--- \nb: 2", "single document"),

@@ -66,7 +66,7 @@ def test_rows_of_something_else_are_made_anew_with_a_warning(tmp_path: Path) -> 
     parts = RowParts(tmp_path / "parts", "one")
     parts.open(4)
     parts.append(rows(0, 4))
-    with pytest.warns(UserWarning, match="made anew"):
+    with pytest.warns(UserWarning, match="made again"):
         assert RowParts(tmp_path / "parts", "other").open(4) == 0
 
 
@@ -157,10 +157,10 @@ def test_rows_with_keys_are_gone_on_with_when_others_have_come_and_gone(tmp_path
 @pytest.mark.usefixtures("three_a_part")
 def test_rows_of_another_network_are_not_carried_over(tmp_path: Path) -> None:
     computed(tmp_path / "parts", "abcdef", 1)
-    with pytest.warns(UserWarning, match="made anew"):
+    with pytest.warns(UserWarning, match="made again"):
         assert computed(tmp_path / "parts", "xabcdef", identity="other")[0] == "xabcdef"
     computed(tmp_path / "parts2", "abcdef", 1)
-    with pytest.warns(UserWarning, match="made anew"):
+    with pytest.warns(UserWarning, match="made again"):
         assert computed(tmp_path / "parts2", "abcdef", identity="other")[0] == "abcdef"
 
 
@@ -237,7 +237,7 @@ def test_keys_that_cannot_be_read_cost_the_rows_and_nothing_else(tmp_path: Path)
     folder = tmp_path / "parts"
     computed(folder, "abcdefgh", 2)
     next(folder.glob("keys-*")).write_bytes(b"damaged")
-    with pytest.warns(UserWarning, match="made anew"):
+    with pytest.warns(UserWarning, match="made again"):
         assert computed(folder, "Xabcdefgh") == ("Xabcdefgh", "Xabcdefgh")
 
 
@@ -248,7 +248,7 @@ def test_keys_that_cannot_be_read_cost_the_rows_and_nothing_else(tmp_path: Path)
 def test_a_part_that_cannot_be_read_is_computed_anew(tmp_path: Path, content: bytes) -> None:
     computed(tmp_path / "parts", "abcdefgh", 2)
     next((tmp_path / "parts").glob("000000000003-*.npy")).write_bytes(content)
-    with pytest.warns(UserWarning, match=r"000000000003-\w+\.npy cannot be read: .* made anew"):
+    with pytest.warns(UserWarning, match=r"000000000003-\w+\.npy cannot be read: .* made again"):
         assert computed(tmp_path / "parts", "abcdefgh") == ("defgh", "abcdefgh")
 
 
