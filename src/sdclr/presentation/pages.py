@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
@@ -45,7 +46,9 @@ def source(name: str) -> str:
     return text
 
 
+@cache
 def _environment() -> Environment:
+    """One for the process: it keeps compiled templates, and to compile one takes longer than to render it."""
     return Environment(
         loader=PackageLoader("sdclr.presentation", "templates"),
         autoescape=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from sdclr.data.collections.image_store import build_store, open_store
 from sdclr.data.collections.images import Images
 from sdclr.data.decoding.decode import open_image
 from sdclr.data.views.parameters import ViewSpec
-from sdclr.errors import DataError, MissingInputError, StorageError
+from sdclr.errors import ChangedDataError, DataError, MissingInputError, StorageError
 
 SPEC = ViewSpec(size=24, blur=0.5)
 NUM = 15
@@ -94,7 +95,7 @@ def test_pixels_of_every_shape_come_back_exactly(files: ImageFiles, tmp_path: Pa
         assert store.sizes[position].tolist() == list(expected.shape[:2])
         whole = store.picture(position).pixels(0, 0, *store.picture(position).size)
         np.testing.assert_array_equal(np.asarray(whole), expected)
-    assert not store.pixels.flags.writeable
+    assert not store.pixels.content.flags.writeable
     assert sorted(path.name for path in (tmp_path / "store").iterdir()) == [
         "manifest.json",
         "pixels.bin",
@@ -369,6 +370,43 @@ def test_pixels_that_changed_are_found_by_verifying_and_never_left_out(
     ):
         store.verified("skip", told.append)
     assert store.at(np.arange(9)).verified("skip", told.append)[1] == []
+
+
+def cut_short(file: Path) -> None:
+    os.truncate(file, 10)
+
+
+def written_in_place(file: Path) -> None:
+    content = file.read_bytes()
+    os.utime(file, ns=(0, 0))  # a clock that has moved on, whatever its step
+    file.write_bytes(content[::-1])
+
+
+@pytest.mark.parametrize("change", [cut_short, written_in_place])
+def test_a_store_that_is_written_while_it_is_read_is_refused_before_its_bytes_are_used(
+    change: Callable[[Path], None], files: ImageFiles, tmp_path: Path
+) -> None:
+    store = build_store(files, tmp_path / "store")
+    change(tmp_path / "store" / "pixels.bin")
+    for read in (
+        lambda: list(store.views(epoch_batches(NUM, 8, seed=0, epoch=0), SPEC, seed=0, epoch=0)),
+        lambda: store.verified("skip", lambda done: None),
+        lambda: store.picture(NUM - 1),
+    ):
+        with pytest.raises(ChangedDataError, match=r"pixels\.bin was written while it was read"):
+            read()
+
+
+def test_a_store_that_is_removed_or_replaced_while_it_is_read_stays_readable(
+    files: ImageFiles, tmp_path: Path
+) -> None:
+    store = build_store(files, tmp_path / "store")
+    before = everything(store)
+    (tmp_path / "other").write_bytes(b"short")
+    (tmp_path / "other").replace(tmp_path / "store" / "pixels.bin")
+    assert all(map(torch.equal, before, everything(store)))
+    shutil.rmtree(tmp_path / "store")
+    assert all(map(torch.equal, before, everything(store)))
 
 
 def test_a_folder_that_is_no_store_is_left_alone(files: ImageFiles, tmp_path: Path) -> None:

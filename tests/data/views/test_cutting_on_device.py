@@ -43,7 +43,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> DecodedStore:
 
 
 def resident(store: DecodedStore, device: torch.device = CPU) -> ResidentPixels:
-    pixels = torch.from_numpy(np.array(store.pixels)).view(-1, 3)
+    pixels = torch.from_numpy(np.array(store.pixels.content)).view(-1, 3)
     return ResidentPixels(pixels, store.starts // 3, store.sizes, device, store.names)
 
 

@@ -35,10 +35,10 @@ from sdclr.data.collections.store_files import (
     IDENTITY,
     JOURNAL,
     PIXELS,
+    MappedFile,
     find_damage,
     layout,
     locked,
-    map_bytes,
     require_ours,
     write_pixels,
 )
@@ -83,8 +83,8 @@ class DecodedStore(OpenedPictures):
     folder: Path
     files: ImageFiles
     """The files whose pixels these are, with their names and labels."""
-    pixels: Bytes
-    """All bytes of the store, mapped read-only."""
+    pixels: MappedFile
+    """All bytes of the store."""
     starts: Positions
     """int64 [N], the first byte of each image."""
     sizes: Positions
@@ -150,7 +150,7 @@ class DecodedStore(OpenedPictures):
         )
         for start in range(0, len(pixels), COPIED_AT_ONCE):
             piece = slice(start, start + COPIED_AT_ONCE)
-            pixels[piece] = torch.from_numpy(np.array(self.pixels[piece]))
+            pixels[piece] = torch.from_numpy(np.array(self.pixels.part(piece.start, piece.stop)))
         resident = ResidentPixels(
             pixels.view(-1, 3), self.starts // 3, self.sizes, device, self.names
         )
@@ -186,12 +186,11 @@ class DecodedStore(OpenedPictures):
         return self, []
 
     def picture(self, position: int) -> StoredPicture:
-        """One image, without a copy."""
+        """One image, without a copy; ChangedDataError where the store was written since it was opened."""
         height, width = self.sizes[position].tolist()
         start = int(self.starts[position])
-        return StoredPicture(
-            self.pixels[start : start + height * width * 3].reshape(height, width, 3)
-        )
+        content = self.pixels.part(start, start + height * width * 3)
+        return StoredPicture(content.reshape(height, width, 3))
 
     def views(
         self, batches: Iterable[Tensor], spec: ViewSpec, *, seed: int, epoch: int
@@ -338,7 +337,9 @@ def _mapped(folder: Path, manifest: dict[str, Any], images: ImageFiles) -> Decod
     found = file.stat().st_size if file.is_file() else 0
     if found != num_bytes:
         raise _damaged(folder, f"{PIXELS} has {found:,} bytes instead of {num_bytes:,}")
-    return DecodedStore(folder, images, map_bytes(file), starts, sizes, checksums, images.device)
+    return DecodedStore(
+        folder, images, MappedFile.of(file), starts, sizes, checksums, images.device
+    )
 
 
 def _damaged(folder: Path, what: str) -> DataError:

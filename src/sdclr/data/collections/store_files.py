@@ -11,6 +11,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,10 @@ from typing import Any
 import numpy as np
 
 from sdclr.data.collections.image_files import ImageFiles
-from sdclr.data.decoding.decode import printable
+from sdclr.data.decoding.decode import FileState, printable
 from sdclr.data.look_ahead import in_pieces, look_ahead
 from sdclr.data.splits import Positions
-from sdclr.errors import DataError, RunFolderError, StorageError
+from sdclr.errors import ChangedDataError, DataError, RunFolderError, StorageError
 from sdclr.stills import Bytes, whole
 from sdclr.storage.durable_files import is_leftover, write_atomically
 from sdclr.storage.locks import Lock
@@ -43,13 +44,53 @@ def layout(sizes: Positions) -> tuple[Positions, int]:
     return np.concatenate([[0], ends[:-1]]).astype(np.int64), int(ends[-1])
 
 
-def map_bytes(file: Path) -> Bytes:
+@dataclass(frozen=True)
+class MappedFile:
     """A file as read-only memory: bytes that are not accessed are not read."""
-    return np.asarray(np.memmap(file, np.uint8, "r"))
+
+    path: Path
+    """Absolute."""
+    content: Bytes
+    inode: tuple[int, int]
+    """The file itself, whatever its name: device and number."""
+    state: FileState
+    """Of the file when it was mapped."""
+
+    @classmethod
+    def of(cls, file: Path) -> MappedFile:
+        with open(file, "rb") as opened:
+            status = os.fstat(opened.fileno())
+            content = np.asarray(np.memmap(opened, np.uint8, "r"))
+        return cls(file.absolute(), content, _inode(status), FileState.of(status))
+
+    def __len__(self) -> int:
+        return len(self.content)
+
+    def part(self, start: int, end: int) -> Bytes:
+        """The bytes from ``start`` to ``end``, without a copy.
+
+        Raises ChangedDataError where the file was written since it was mapped. Where it was cut short, an access behind
+        its end would kill the process (SIGBUS). A file that was removed or replaced meanwhile stays readable.
+        """
+        try:
+            status = os.stat(self.path)
+        except OSError:
+            return self.content[start:end]
+        if _inode(status) == self.inode and FileState.of(status) != self.state:
+            raise ChangedDataError(
+                f"{printable(self.path)} was written while it was read. Leave the store alone while it is used. "
+                f"If it was replaced on purpose, give the command again; else remove the folder "
+                f"{printable(self.path.parent)}, and the images are decoded again."
+            )
+        return self.content[start:end]
+
+
+def _inode(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def find_damage(
-    pixels: Bytes,
+    pixels: MappedFile,
     starts: Positions,
     sizes: Positions,
     checksums: Positions,
@@ -65,7 +106,7 @@ def find_damage(
         damaged.extend(
             row
             for row in rows
-            if zlib.crc32(pixels[starts[row] : ends[row]].data) != checksums[row]
+            if zlib.crc32(pixels.part(starts[row], ends[row]).data) != checksums[row]
         )
 
     in_pieces(len(checksums), IMAGES_PER_CALL, check, advance, num_workers=num_workers)
@@ -133,7 +174,7 @@ def _written_before(
         checksums = np.array(
             [number for entry in entries for number in json.loads(entry)], dtype=np.int64
         )
-        pixels = map_bytes(folder / PIXELS)
+        pixels = MappedFile.of(folder / PIXELS)
     except (
         FileNotFoundError,
         ValueError,
