@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sdclr.errors import DataError, MissingInputError
+from sdclr.errors import DataError, MissingInputError, RunFolderError
 from sdclr.run import Run
 
 
@@ -17,6 +17,14 @@ def test_in_use_is_seen_from_outside_only(tmp_path: Path) -> None:
         assert other.in_use()
         assert not mine.in_use(), "the one that writes is not another"
     assert not other.in_use()
+
+
+def test_of_a_run_that_exists_no_other_folder_is_proposed(tmp_path: Path) -> None:
+    with Run(tmp_path / "x"), pytest.raises(RunFolderError, match="or choose another --out"):
+        Run(tmp_path / "x").__enter__()
+    (tmp_path / "x" / "config.yaml").write_text("")
+    with Run(tmp_path / "x"), pytest.raises(RunFolderError, match=r"wait for it\.$"):
+        Run(tmp_path / "x").__enter__()
 
 
 def test_two_processes_cannot_use_one_folder(tmp_path: Path) -> None:

@@ -84,7 +84,9 @@ class Run:
         self.folder = Path(folder)
         self.checkpoints = CheckpointFolder(self.folder / "checkpoints")
         self.metrics_file = MetricsFile(self.folder / "metrics.jsonl")
-        self._lock = Lock(self.folder / LOCK_FILE, str(self.folder))
+        # what is to be read from this run lies in no other folder
+        advice = None if self.exists else "choose another --out"
+        self._lock = Lock(self.folder / LOCK_FILE, str(self.folder), advice=advice)
 
     @property
     def config_path(self) -> Path:

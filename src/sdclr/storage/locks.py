@@ -38,12 +38,18 @@ _LONGEST_NOTE = 4096
 class Lock:
     """An exclusive lock on the file ``path``, for ``what`` it protects; a context manager.
 
-    ``removed``: whether its files are removed on release; else an empty ``path`` stays. Raises RunFolderError where
-    another process (or another Lock object here) holds it, or where it cannot be made.
+    ``removed``: whether its files are removed on release; else an empty ``path`` stays. ``advice``: what to do instead
+    of waiting; None where only this file will do. Raises RunFolderError where another process (or another Lock object
+    here) holds it, or where it cannot be made.
     """
 
     def __init__(
-        self, path: Path, what: str, *, removed: bool = False, advice: str = "choose another --out"
+        self,
+        path: Path,
+        what: str,
+        *,
+        removed: bool = False,
+        advice: str | None = "choose another --out",
     ) -> None:
         if fcntl is None and sys.platform != "win32":
             # there, the existence of the file means that it is held, so it gets a name of its own
@@ -59,14 +65,15 @@ class Lock:
             self._write_note()
         except filelock.Timeout:
             raise RunFolderError(
-                f"{self.what} is in use by another process{self.holder()}; wait for it or {self._advice}."
+                f"{self.what} is in use by another process{self.holder()}; wait for it{self._or_else(' or ')}."
             ) from None
         except OSError as error:
             self.__exit__(None, None, None)
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
                 raise explained(error, self.path) from None
             raise RunFolderError(
-                f"{self.what} is not writable: {error.strerror or error}. {_sentence(self._advice)}."
+                f"{self.what} is not writable: {error.strerror or error}. "
+                f"{_sentence(self._advice or 'make it writable, or name a copy that is')}."
             ) from None
         except BaseException:
             self.__exit__(None, None, None)
@@ -144,7 +151,7 @@ class Lock:
         for path, is_foreign in foreign.items():
             if is_foreign:
                 raise RunFolderError(
-                    f"{path} exists and is not a lock of sdclr; move it away, or {self._advice}."
+                    f"{path} exists and is not a lock of sdclr; move it away{self._or_else(', or ')}."
                 )
 
     def _is_foreign_lock(self) -> bool:
@@ -187,6 +194,9 @@ class Lock:
                 return _parsed(file.read(_LONGEST_NOTE))
         except OSError:
             return None
+
+    def _or_else(self, conjunction: str) -> str:
+        return f"{conjunction}{self._advice}" if self._advice else ""
 
     def holder(self) -> str:
         """ " (process 7 on host since ...)"; empty where there is no note."""
