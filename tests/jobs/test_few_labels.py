@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from sdclr import PretrainConfig, Run, cli, few_labels, load_backbone, pretrain, recipe
+from sdclr import PretrainConfig, Run, cli, evaluate, few_labels, load_backbone, pretrain, recipe
 from sdclr.data import build_data
+from sdclr.data.collections.image_files import ImageFiles
 from sdclr.data.label_sets import draw_labelled
 from sdclr.data.trained_images import trained_images
 from sdclr.errors import ConfigError, DataError, MissingInputError, SdclrError
@@ -167,6 +170,16 @@ def test_a_file_that_names_no_such_images_is_refused_before_any_work(
     monkeypatch.setattr(frozen_features, "extract_features", None)
     with pytest.raises(error, match=message):
         few_labels(run, few_shot=path)
+
+
+@pytest.mark.parametrize("measure", [evaluate, partial(few_labels, labels_per_class=[1])])
+def test_a_protocol_that_chooses_on_validation_images_is_refused_where_there_are_none(
+    photos: Run, measure: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ImageFiles, "picture", lambda *_: pytest.fail("an image was opened"))
+    monkeypatch.setattr(ImageFiles, "sizes", property(lambda _: pytest.fail("one was measured")))
+    with pytest.raises(DataError, match="chooses its epoch on validation images"):
+        measure(photos, protocol="sdclr")
 
 
 def test_validation_images_and_missing_classes_are_named(run: Run, tmp_path: Path) -> None:

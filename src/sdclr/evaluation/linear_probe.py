@@ -21,6 +21,12 @@ from sdclr.compute.stateless_random import Stream, derive, permutation
 from sdclr.errors import DataError, NonFiniteError
 from sdclr.evaluation.features import Labels, require_finite
 
+NO_VALIDATION = (
+    "protocol sdclr chooses its epoch on validation images, and this split holds none out. "
+    "Pre-train with data.validation_per_class=N where the data set has it, or use a protocol that needs none: "
+    "cached, bcl or ts."
+)
+
 
 @dataclass(frozen=True)
 class ProbeSchedule:
@@ -110,11 +116,7 @@ def train_linear_probe(
     diverges.
     """
     if not len(validation_labels):
-        raise DataError(
-            "protocol sdclr chooses its epoch on validation images, and this split holds none out. "
-            "Pre-train with data.validation_per_class=N where the data set has it, or use a protocol that needs none: "
-            "cached, bcl or ts."
-        )
+        raise DataError(NO_VALIDATION)
     require_finite(validation_features, "validation image {}".format)
     parameter = next(backbone.parameters())
     device, dtype = parameter.device, parameter.dtype

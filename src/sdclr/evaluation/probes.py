@@ -42,6 +42,8 @@ class Fitter(NamedTuple):
     """The class of its settings, or "module:Class" of it."""
     needs: Need = "features"
     """What it is fitted on: features extracted once, or random crops passed through the network."""
+    requires_validation: bool = False
+    """Whether it cannot be fitted without validation images."""
 
 
 class ProbeRow(NamedTuple):
@@ -112,6 +114,7 @@ _SGD = Fitter(
     "sdclr.evaluation.sgd_probes:LinearOnCrops",
     "sdclr.evaluation.probe_settings:ProbeConfig",
     "crops",
+    requires_validation=True,
 )
 _KNN = Fitter(
     "sdclr.evaluation.cached_probes:NearestNeighbours",

@@ -35,7 +35,7 @@ from sdclr.jobs.evaluate.frozen_features import FrozenFeatures, Shared
 from sdclr.jobs.evaluate.images import Evaluated, evaluated_data, facts_of_usable, usable
 from sdclr.jobs.evaluate.measurement import Measurement
 from sdclr.jobs.evaluate.record import record
-from sdclr.jobs.evaluate.untested import rows_with_enough_images
+from sdclr.jobs.evaluate.untested import require_validation, rows_with_enough_images
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.processes.world import ALONE, MAY_WRITE, World, shared_work
 from sdclr.run import Run
@@ -106,6 +106,7 @@ def evaluate(
                 if found.data.test is None:
                     rows = cross_validated_rows(rows, protocol, named=probes is not None)
                 rows = rows_with_enough_images(rows, found.data, named=probes is not None)
+                require_validation(rows, protocol, found.data)
                 for remark in found.data.remarks:
                     show.print(remark)
                 frozen = frozen_of(found, world, show)

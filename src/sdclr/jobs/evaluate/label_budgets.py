@@ -25,6 +25,7 @@ from sdclr.jobs.evaluate.job import placed, with_path
 from sdclr.jobs.evaluate.label_sets import Kind, LabelSetRequest, LabelSets, label_sets
 from sdclr.jobs.evaluate.measurement import Measurement
 from sdclr.jobs.evaluate.record import measured_on
+from sdclr.jobs.evaluate.untested import require_validation
 from sdclr.presentation.details import labelled_title
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.run import Run
@@ -113,6 +114,7 @@ def few_labels(
     with run:
         found = evaluated_data(run, settings, None if labels is None else user_path(str(labels)))
         _require_test_set(found.data)
+        require_validation([row], protocol, found.data)
         # checked before any image is opened; repeated below, with warnings, on the usable images
         with silenced_warnings():
             label_sets(request, found.data, rule)

@@ -10,6 +10,7 @@ import numpy as np
 from sdclr.data import Data
 from sdclr.data.splits import Positions
 from sdclr.errors import ConfigError, DataError
+from sdclr.evaluation.linear_probe import NO_VALIDATION
 from sdclr.evaluation.probes import ProbeRow
 from sdclr.jobs.evaluate.choices import Untested
 from sdclr.safe_text import first_of
@@ -45,6 +46,15 @@ def rows_with_enough_images(rows: Sequence[ProbeRow], data: Data, *, named: bool
     if not kept:
         raise ConfigError(f"no probe can be measured ({reason}).")
     return kept
+
+
+def require_validation(rows: Sequence[ProbeRow], protocol: str, data: Data) -> None:
+    """DataError, before any image is opened, where one of ``rows`` needs validation images and there are none."""
+    split = data.split
+    if split is None or len(split.validation):
+        return
+    if any(row.fitters[protocol].requires_validation for row in rows):
+        raise DataError(NO_VALIDATION)
 
 
 OPTION = "--untested leave_out"
