@@ -14,7 +14,7 @@ import pandas as pd
 
 
 def summary(rare: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The ten rarest images that are no junk, and the mean rank of each folder of images."""
+    """The ten rarest images that are not junk, and the mean rank of each folder of images."""
     parquet = Path(rare, "scores.parquet")  # written where pyarrow is installed
     scores = pd.read_parquet(parquet) if parquet.exists() else pd.read_csv(f"{rare}/scores.csv")
     shown = scores[scores["junk"].isna() | (scores["junk"] == "")]

@@ -23,7 +23,7 @@ overrides = sys.argv[3:]
 config, choices = own_config(str(Path(photos).absolute()), {}, out / "run", rich.console.Console())
 config = config.with_overrides(overrides)
 
-# %% Train without labels; the same cell goes on with a training that was stopped
+# %% Train without labels; the same cell resumes a stopped training
 run = sdclr.pretrain(config, out / "run", choices=choices)
 
 # %% What did the training change? Needs no labels

@@ -1,4 +1,4 @@
-"""Self-supervised pre-training for long-tailed, unlabeled image collections.
+"""Self-supervised pre-training for long-tailed, unlabelled image collections.
 
 The names below are loaded on first use, so that ``import sdclr`` and ``sdclr --help`` do not wait for torch.
 """

@@ -487,7 +487,7 @@ def _section_with(model: type[BaseModel], word: str) -> str | None:
 
 
 def _not_text(values: object, name: str = "") -> Iterator[str]:
-    """The dotted names of what no JSON text can hold: paths with bytes that are no UTF-8."""
+    """The dotted names of what no JSON text can hold: paths with bytes that are not UTF-8."""
     if isinstance(values, Mapping):
         for key, value in values.items():
             yield from _not_text(value, f"{name}.{key}" if name else str(key))

@@ -172,14 +172,14 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             backbone.feature_dim = measure_feature_dim(backbone, image_size)
 
     def _check_parameters(self) -> None:
-        for name in ("batch_size", "image_size"):
+        for name, least in (("batch_size", 1), ("image_size", 4)):
             value = getattr(self, name)
             is_count = isinstance(value, int | np.integer) and not isinstance(value, bool)
             if value is None and name == "image_size":
                 continue
-            if not is_count or value < 1:
+            if not is_count or value < least:
                 raise ConfigError(
-                    f"{name} of Embedder must be a whole number of at least 1, got {value!r}."
+                    f"{name} of Embedder must be a whole number of at least {least}, got {value!r}."
                 )
         for name in ("source", "out"):
             value = getattr(self, name)

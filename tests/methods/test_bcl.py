@@ -69,6 +69,9 @@ def test_the_weights_have_mean_one_half_and_an_image_at_an_end(values: dict[str,
 def test_equal_memories_and_images_never_met_get_no_operation() -> None:
     known = torch.ones(3, dtype=torch.bool)
     assert augmentation_weights(torch.full((3,), 2.0), known).tolist() == [0, 0, 0]
+    for num, memory in ((405, 5.5412), (22, 2.3), (7, 3.3333)):  # their mean is off by rounding
+        same = torch.full((num,), memory)
+        assert not augmentation_weights(same, torch.ones(num, dtype=torch.bool)).any()
     assert augmentation_weights(torch.zeros(3), ~known).tolist() == [0, 0, 0]
     found = augmentation_weights(torch.tensor([1.0, 3.0, 99.0]), torch.tensor([True, True, False]))
     assert found.tolist() == [0.0, 1.0, 0.0]

@@ -8,11 +8,14 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from sdclr import nt_xent
+from sdclr import Views, nt_xent
 from sdclr.errors import ConfigError
 from sdclr.methods.config import LoTaRConfig
-from sdclr.methods.lotar import distance_weights
+from sdclr.methods.lotar import LoTaR, distance_weights
+from sdclr.methods.projector import projector
+from sdclr.methods.simclr import SimCLR
 
 SIGNS: list[tuple[Literal[1, -1], str]] = [(1, "plus"), (-1, "minus")]
 
@@ -55,6 +58,28 @@ def test_equal_distances_and_a_single_image_weigh_one_with_a_finite_gradient() -
         assert weights.tolist() == [1.0] * num
         assert a.grad is not None
         assert a.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_two_images_behind_a_norm_weigh_one_and_their_gradient_is_simclrs(
+    dtype: torch.dtype,
+) -> None:
+    """Both are equally far from their other view: what differs is rounding, by which nothing may be divided."""
+    for seed in range(20):
+        torch.manual_seed(seed)
+        net = nn.Sequential(nn.Flatten(), nn.Linear(48, 16), nn.ReLU(), projector(16, 8, 2))
+        net.to(dtype)
+        z_a, z_b = (net(torch.rand(2, 3, 4, 4, dtype=dtype)) for _ in range(2))
+        assert distance_weights(z_a, z_b).tolist() == [1.0, 1.0]
+        method = LoTaR(net)
+        views = Views(*torch.rand(2, 2, 3, 4, 4, dtype=dtype), torch.arange(2))
+        parameters = list(net.parameters())
+        found, expected = (
+            torch.autograd.grad(losses.sum(), parameters)
+            for losses in (method(views), SimCLR(net, passes="separate")(views))
+        )
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one, other)
 
 
 def test_another_sign_is_refused() -> None:

@@ -79,7 +79,7 @@ def test_the_first_process_waits_as_long_as_the_others_live(
     store.set("alive/2", "1")  # and then it is killed
     with (
         heartbeat.heartbeat(1, store),
-        pytest.raises(DistributedError, match=r"process 2 of 3 gave no sign of life for 0\.05 s"),
+        pytest.raises(DistributedError, match=r"process 2 of 3 sent no heartbeat for 0\.05 s"),
     ):
         first.messages.wait_for("never")
 
@@ -91,7 +91,7 @@ def test_the_others_look_at_the_first_one_alone(
     second = World(1, 3, store, start_seconds=60)
     store.set("alive/0", "1")
     store.set("alive/2", "1")
-    with pytest.raises(DistributedError, match="process 0 of 3 gave no sign of life"):
+    with pytest.raises(DistributedError, match="process 0 of 3 sent no heartbeat"):
         second.messages.wait_for("never")
 
 

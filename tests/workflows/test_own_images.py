@@ -866,7 +866,7 @@ def test_the_precision_that_a_machine_chose_stays_the_runs_on_any_other(
     monkeypatch.setattr(own_images_module, "bf16_speedup_of_cpu", lambda: 2.0)
     code, out, _ = sdclr(*command)
     assert code == 0
-    assert "precision=bf16 this CPU does products 2.0 times as fast in bf16 as in fp32" in out
+    assert "precision=bf16 this CPU does a convolution 2.0 times as fast in bf16 as in fp32" in out
     assert Run("runs/photos").settings()["precision"] == "bf16"
     monkeypatch.setattr(own_images_module, "bf16_speedup_of_cpu", lambda: 0.0)
     code, _, err = sdclr(*command)

@@ -41,8 +41,9 @@ def load_pretrained(
         raise
     except Exception as error:  # urllib, requests and the hub's own errors share no base
         raise MissingInputError(
-            f"the pre-trained weights of {name} could not be fetched: {type(error).__name__}: {error}. They need a "
-            "network once; a machine that has them can share its torch and Hugging Face caches (TORCH_HOME, HF_HOME)."
+            f"the pre-trained weights of {name} could not be fetched: {type(error).__name__}: "
+            f"{str(error).rstrip('.')}. They need a network once; a machine that has them can share its torch and "
+            "Hugging Face caches (TORCH_HOME, HF_HOME)."
         ) from None
     wanted = backbone.net.state_dict()
     # the classifier is not used; everything else must fit exactly

@@ -91,7 +91,7 @@ def resolve_precision(precision: Precision, device: torch.device) -> Precision:
 
 
 def bf16_speedup_of_cpu() -> float:
-    """How many times faster this CPU does a convolution, forward and backward, in bf16 than in fp32.
+    """How many times as fast as in fp32 this CPU does a convolution, forward and backward, in bf16.
 
     Measured in CPU time, which other load hardly affects: the minimum of seven turns, a tenth of a second in all. 0.0
     where the CPU has no instructions for bf16, which it would then emulate.

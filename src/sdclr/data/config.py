@@ -42,9 +42,9 @@ class DataConfig(Section):
     """CIFAR: folder or .npz; arrays: .npz; images: folder, list, table, glob, zip, tar, also at s3:// or https://;
     ImageNet: train/ and val/."""
     channels: Annotated[int, Field(ge=1, le=MOST_CHANNELS)] = 3
-    """Channels of every image: 3 for red, green and blue, to which grey images are converted; 1 for grey; 4 and more
-    are kept as they are, from TIFF, .npy, .npz or Python. The network and the views adapt; other than 3 have no colour
-    jitter (saturation, hue, grey). docs/data.md lists which files hold how many."""
+    """Channels of every image: 3 for red, green and blue, to which grey images are converted; 1 for grey; any other
+    number is kept as it is, from TIFF, .npy, .npz or Python. The network and the views adapt; other than 3 have no
+    colour jitter (saturation, hue, grey). docs/data.md lists which files hold how many."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments for the reader of a data set that you have registered."""
     subset: Literal["long_tail", "balanced", "all"] = "long_tail"

@@ -33,7 +33,7 @@ def extract_features(
 
     ``precision``: bf16 computes them under autocast, as in bf16 training.
 
-    ``images``: uint8 [N, 3, S, S], or numbers in [0, 1], or batches [B, 3, S, S] of either. ``advance`` is called with
+    ``images``: uint8 [N, C, S, S], or numbers in [0, 1], or batches [B, C, S, S] of either. ``advance`` is called with
     the number of images done; ``name`` maps the position of an image to its name in errors. Raises NonFiniteError for
     a feature that is not finite.
     """

@@ -110,7 +110,7 @@ def train_linear_probe(
 ) -> LinearProbe:
     """Train on random crops of the images with ``labels`` [N].
 
-    ``crops(batches, epoch)``: positions [B] each -> uint8 [B, 3, S, S] each. ``validation_features`` [V, F] of whole
+    ``crops(batches, epoch)``: positions [B] each -> uint8 [B, C, S, S] each. ``validation_features`` [V, F] of whole
     images. ``advance`` is called with the number of training images done. Raises DataError without validation images,
     which the protocol needs to choose the epoch, and NonFiniteError if features are not finite or the classifier
     diverges.

@@ -89,9 +89,9 @@ class ProbeTask:
     conventions: str = "cifar"
     """The family of data sets: cifar or imagenet."""
     network: nn.Module | None = None
-    """The frozen backbone [B, 3, S, S] -> [B, F], for a probe that needs crops."""
+    """The frozen backbone [B, C, S, S] -> [B, F], for a probe that needs crops."""
     crops: Crops | None = None
-    """(batches of positions [B], epoch from 1) -> uint8 images [B, 3, S, S], cut at random."""
+    """(batches of positions [B], epoch from 1) -> uint8 images [B, C, S, S], cut at random."""
     device: torch.device = _CPU
     """Where the run computes; a probe may compute there too."""
     progress: Callable[[str, int, str], AbstractContextManager[Advance]] = _no_progress

@@ -24,7 +24,7 @@ class _WithoutWeights(nn.Module):
 
 
 class Pixels(_WithoutWeights):
-    """The image itself, reduced to 8 x 8: [B, 3, S, S] in [0, 1] -> [B, 192].
+    """The image itself, reduced to 8 x 8: [B, C, S, S] in [0, 1] -> [B, 64 C].
 
     >>> Pixels()(torch.rand(2, 3, 32, 32)).shape
     torch.Size([2, 192])

@@ -47,7 +47,7 @@ class WithoutLabels:
 def sample_features(
     backbone: nn.Module, pixels: Tensor, views: Views, advance: Callable[[int], None]
 ) -> SampleFeatures:
-    """``pixels``: the stills, uint8 [N, 3, S, S]; ``views`` of the same images, in the same order."""
+    """``pixels``: the stills, uint8 [N, C, S, S]; ``views`` of the same images, in the same order."""
     parts = (
         (views.a, "view a of image {}".format),
         (views.b, "view b of image {}".format),

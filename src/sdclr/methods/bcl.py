@@ -19,12 +19,16 @@ from sdclr.methods.method import Parts
 from sdclr.methods.sdclr import SDCLR
 from sdclr.methods.simclr import SimCLR
 
+_ROUNDING = 100
+"""Memories are equal up to rounding if none is further from their mean than so many units in the last place of the
+largest."""
+
 
 def augmentation_weights(memory: Tensor, known: Tensor) -> Tensor:
     """w = 1/2 + (m - mean m) / (2 max |m - mean m|) in [0, 1] over the ``known`` images, [N].
 
-    Its mean is 1/2, whatever the losses. Unknown images get 0, and so do all if every memory is the
-    same, which the formula leaves undefined.
+    Its mean is 1/2, whatever the losses. Unknown images get 0, and so do all if the memories are equal up to rounding,
+    which the formula leaves undefined.
 
     >>> memory = torch.tensor([1.0, 2.0, 6.0, 0.0])
     >>> known = torch.tensor([True, True, True, False])
@@ -34,8 +38,9 @@ def augmentation_weights(memory: Tensor, known: Tensor) -> Tensor:
     num = known.sum().clamp(min=1)
     deviation = (memory - (memory * known).sum() / num) * known
     largest = deviation.abs().max()
-    weights = 0.5 + deviation / (2 * torch.where(largest > 0, largest, 1))
-    return torch.where(known & (largest > 0), weights, 0).clamp(0, 1)
+    differ = largest > _ROUNDING * torch.finfo(memory.dtype).eps * (memory * known).abs().max()
+    weights = 0.5 + deviation / (2 * torch.where(differ, largest, 1))
+    return torch.where(known & differ, weights, 0).clamp(0, 1)
 
 
 class BCL(MethodAround):

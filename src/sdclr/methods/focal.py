@@ -42,7 +42,7 @@ def checked_gamma(gamma: float) -> float:
 
 
 class FocalNTXent(ContrastiveMethod):
-    """SimCLR with a focal weight. ``network`` maps images [B, 3, S, S] to projections [B, D]."""
+    """SimCLR with a focal weight. ``network`` maps images [B, C, S, S] to projections [B, D]."""
 
     def __init__(
         self,

@@ -16,6 +16,9 @@ from sdclr.methods.contrastive import ContrastiveMethod, checked_passes, in_pass
 from sdclr.methods.nt_xent import checked_temperature, nt_xent
 from sdclr.processes.exchange import gather_rows_with_gradient
 
+_ROUNDING = 100
+"""Distances are equal up to rounding if their span is at most so many units in the last place of the largest."""
+
 
 def distance_weights(
     z_a: Tensor, z_b: Tensor, sign: Literal[1, -1] = 1, share: Share | None = None
@@ -23,8 +26,9 @@ def distance_weights(
     """w_i = 1 + sign * (d_i - mean d) / (max d - min d) over the whole batch, [B].
 
     d_i is the Euclidean distance between the two projections of image i, which are not normalised.
-    The gradient flows through d, its mean, its maximum and its minimum. The weights have mean 1 and
-    span 1; if all distances are equal, which the formula leaves undefined, every weight is 1.
+    The gradient flows through d, its mean, its maximum and its minimum. The weights have mean 1 and span 1; if all
+    distances are equal up to rounding, which the formula leaves undefined, every weight is 1, without a gradient: a
+    norm at the end of the head makes both distances of two images equal.
 
     >>> a = torch.tensor([[0.0], [0.0], [0.0]])
     >>> b = torch.tensor([[1.0], [2.0], [6.0]])
@@ -38,12 +42,13 @@ def distance_weights(
         own = torch.linalg.vector_norm(difference, dim=1)  # [B]
         every = gather_rows_with_gradient(own, share)
         span = every.max() - every.min()
-        # if all are equal, the numerator is 0, so the divisor does not matter
-        return 1 + sign * (own - every.mean()) / torch.where(span > 0, span, 1)
+        differ = span > _ROUNDING * torch.finfo(every.dtype).eps * every.max()
+        deviation = (own - every.mean()) / torch.where(differ, span, 1)
+        return 1 + sign * torch.where(differ, deviation, 0)
 
 
 class LoTaR(ContrastiveMethod):
-    """SimCLR with distance weights. ``network`` maps images [B, 3, S, S] to projections [B, D]."""
+    """SimCLR with distance weights. ``network`` maps images [B, C, S, S] to projections [B, D]."""
 
     def __init__(
         self,

@@ -31,7 +31,7 @@ class Parts:
     """The parts that a method is built from."""
 
     backbone: nn.Module
-    """Images [B, 3, S, S] -> features [B, F]."""
+    """Images [B, C, S, S] -> features [B, F]."""
     feature_dim: int
     num_images: int
     """Training images N."""
@@ -43,7 +43,7 @@ class Parts:
     def network(
         self, projector_layers: int, projection_dim: int, *, last_norm: bool = True
     ) -> nn.Module:
-        """The backbone with a projection head: images [B, 3, S, S] -> projections [B, D]."""
+        """The backbone with a projection head: images [B, C, S, S] -> projections [B, D]."""
         head = projector(self.feature_dim, projection_dim, projector_layers, last_norm=last_norm)
         return self.prepare(Network(self.backbone, head))
 
@@ -131,7 +131,8 @@ class Method(nn.Module):
     def register_per_image(self, name: str, state: Tensor) -> None:
         """A buffer [N, ...] with a row for every training image, saved in checkpoints.
 
-        ``forward`` may write the rows ``views.index``; several processes exchange their rows after the step.
+        ``forward`` may write the rows ``views.index``; several processes exchange their rows after the step. An image
+        may be in a batch more than once (:meth:`sampling_weights`), and then one of its rows is kept.
         """
         if not (state.is_floating_point() or state.dtype.is_signed) or state.ndim == 0:
             raise ConfigError(

@@ -27,7 +27,7 @@ def projector(
 
 
 class Network(nn.Module):
-    """g∘f: images [B, 3, S, S] -> projections [B, D]."""
+    """g∘f: images [B, C, S, S] -> projections [B, D]."""
 
     def __init__(self, backbone: nn.Module, projector: nn.Module) -> None:
         super().__init__()

@@ -44,7 +44,7 @@ _NAMES = ("weight", "in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_
 
 
 def resolve_prunable(network: nn.Module, spared: Iterable[str] = ()) -> Layers:
-    """Resolve ``auto``: only convolutions if they have at least half of the network's weights, else linear layers."""
+    """Resolve ``auto``: convolutions if they have at least half of the network's weights, else linear layers too."""
     spared = tuple(spared)
     held = sum(
         module.weight.numel()

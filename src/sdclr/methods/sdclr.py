@@ -24,7 +24,7 @@ class SDCLR(ContrastiveMethod):
     """Contrast a network with its own pruned self.
 
     Images that the pruned self has forgotten, mostly rare ones, agree least and so weigh most. ``network`` maps images
-    [B, 3, S, S] to projections [B, D]; further keywords are those of :class:`SelfCompetitor`. One joint forward and
+    [B, C, S, S] to projections [B, D]; further keywords are those of :class:`SelfCompetitor`. One joint forward and
     backward pass gives the gradients that the reference accumulates in three forward and two backward passes.
 
     >>> import torch

@@ -11,7 +11,7 @@ from sdclr.methods.nt_xent import checked_temperature, nt_xent
 
 
 class SimCLR(ContrastiveMethod):
-    """Contrast two views of every image. ``network`` maps images [B, 3, S, S] to projections [B, D].
+    """Contrast two views of every image. ``network`` maps images [B, C, S, S] to projections [B, D].
 
     >>> import torch
     >>> from sdclr import Views

@@ -79,7 +79,7 @@ def _spread_and_products(z: Tensor, num: int, *, several: bool) -> tuple[Tensor,
 
 
 class VICReg(ContrastiveMethod):
-    """VICReg around ``network``, which maps images [B, 3, S, S] to projections [B, D]."""
+    """VICReg around ``network``, which maps images [B, C, S, S] to projections [B, D]."""
 
     def __init__(
         self,

@@ -45,7 +45,7 @@ class EpochDone:
     """loss (mean over the epoch's images), learning_rate, views_per_second, data_share (share of the time, in [0, 1],
     that steps waited for views), seconds, the method's measurements, and those of a health check (docs/health.md)."""
     backbone: nn.Module
-    """The current backbone, in train mode, which must be kept. Images [B, 3, S, S] -> features [B, F]."""
+    """The current backbone, in train mode, which must be kept. Images [B, C, S, S] -> features [B, F]."""
     image_records: Tensor | None = None
     """With record_images: the columns sdclr.image_records.COLUMNS for each training image, float32 [N, 3], NaN
     for images that were not seen."""

@@ -130,7 +130,7 @@ def _ways(rivals: Sequence[Rival]) -> str:
 
 
 _SETS = {
-    "labels_per_class": "a number of each class",
+    "labels_per_class": "a fixed number of each class",
     "label_share": "a share of each class",
     "file": "given lists",
 }

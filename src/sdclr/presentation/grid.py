@@ -197,8 +197,8 @@ def needed_text(compared: ComparedArm, d: float) -> str:
         return f"{compared.arm}: at least two finished pairs are needed."
     if compared.std == 0:
         return (
-            f"{compared.arm}: all {compared.n} differences are equal, so their spread, and how many cells are needed, "
-            "is not known."
+            f"{compared.arm}: all {compared.n} differences are equal, so their spread and the number of cells needed "
+            "are not known."
         )
 
     def number(needed: int | None) -> str:
@@ -240,13 +240,13 @@ def _arm_cells(row: ArmRow) -> list[str]:
     return [row.arm, n, *(mean_and_std(row.means[key]) if row.n else "-" for key in MEASURES)]
 
 
-def _verdict_header(asked: Question) -> list[str]:
-    beside = [MEASURES.get(key, key) for key in _beside(asked)]
-    return ["Arm", "n", f"{asked.metric}, points", "Verdict", *beside]
+def _verdict_header(question: Question) -> list[str]:
+    beside = [MEASURES.get(key, key) for key in _beside(question)]
+    return ["Arm", "n", f"{question.metric}, points", "Verdict", *beside]
 
 
-def _beside(asked: Question) -> list[str]:
-    return list(asked.arms[0].beside) if asked.arms else []
+def _beside(question: Question) -> list[str]:
+    return list(question.arms[0].beside) if question.arms else []
 
 
 def _verdict_cells(compared: ComparedArm) -> list[str]:
@@ -295,17 +295,17 @@ def sections(report: GridReport) -> list[Section]:
         rows = [_arm_cells(row) for row in report.rows if row.probe == probe]
         notes = _table_notes(report) if probe == list(report.probes)[-1] else []
         found.append((heading, ["Arm", "n", *MEASURES.values()], rows, notes))
-    asked = report.asked
-    if asked is not None:
-        rows = [_verdict_cells(compared) for compared in asked.arms]
-        power = [needed_text(compared, asked.d) for compared in asked.arms]
+    question = report.asked
+    if question is not None:
+        rows = [_verdict_cells(compared) for compared in question.arms]
+        power = [needed_text(compared, question.d) for compared in question.arms]
         notes = [
-            asked.rule,
+            question.rule,
             "The numbers right of the verdict have the same interval and no verdict.",
             "How many cells would be needed, by the spread so far:",
             *power,
         ]
-        found.append((asked.heading, _verdict_header(asked), rows, notes))
+        found.append((question.heading, _verdict_header(question), rows, notes))
     if report.sweep is not None:
         header = ["Arm", report.sweep.setting, f"{report.sweep.measure}, percent", "n"]
         rows = [_sweep_cells(point) for point in report.sweep.points]

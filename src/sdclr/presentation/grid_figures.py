@@ -22,16 +22,16 @@ from sdclr.presentation.report import ArmCurves
 MINING_COLUMN = "disagreement"
 
 
-def effects_svg(asked: Question, name: str = "effects") -> str:
+def effects_svg(question: Question, name: str = "effects") -> str:
     """Each arm's paired difference with the decisive interval; the band is -d .. +d.
 
     ``name`` prefixes every id, so that several figures can share a page.
     """
     with rc_context(_STYLE):
-        figure, axes = _canvas(0.9 + 0.42 * len(asked.arms))
-        axes.axvspan(-asked.d, asked.d, color=_INK, alpha=0.08, linewidth=0)
+        figure, axes = _canvas(0.9 + 0.42 * len(question.arms))
+        axes.axvspan(-question.d, question.d, color=_INK, alpha=0.08, linewidth=0)
         axes.axvline(0, color=_INK, linewidth=0.8)
-        for place, arm in enumerate(asked.arms):
+        for place, arm in enumerate(question.arms):
             effect = arm.effect
             if math.isnan(effect.mean):
                 continue
@@ -40,10 +40,11 @@ def effects_svg(asked: Question, name: str = "effects") -> str:
                 axes.errorbar([effect.mean], [place], xerr=ends, fmt="none", ecolor=_INK, capsize=3)
             axes.plot([effect.mean], [place], "o", color=PALETTE[0])
         axes.set_yticks(
-            range(len(asked.arms)), [f"{_in_legend(arm.arm)} (n = {arm.n})" for arm in asked.arms]
+            range(len(question.arms)),
+            [f"{_in_legend(arm.arm)} (n = {arm.n})" for arm in question.arms],
         )
-        axes.set(ylim=(len(asked.arms) - 0.5, -0.5))
-        axes.set(xlabel=f"{asked.metric} less that of {_in_legend(asked.baseline)}, points")
+        axes.set(ylim=(len(question.arms) - 0.5, -0.5))
+        axes.set(xlabel=f"{question.metric} less that of {_in_legend(question.baseline)}, points")
         return _svg(figure, name)
 
 

@@ -91,7 +91,7 @@ class Messages:
         listener.listen()
         if silent := listener.silent(SILENT_SECONDS):
             raise DistributedError(
-                f"{_processes(silent)} of {self.size} gave no sign of life for {SILENT_SECONDS:g} s (killed, or "
+                f"{_processes(silent)} of {self.size} sent no heartbeat for {SILENT_SECONDS:g} s (killed, or "
                 f"hanging?). {_CURE}"
             )
         if absent := listener.never_seen(self._start_seconds):

@@ -37,8 +37,8 @@ MEGABYTES_PER_VIEW = {"resnet10": 15, "resnet18": 25, "resnet34": 38, "resnet50"
 OTHER_MEGABYTES_PER_VIEW = 120
 """The same for other libraries' networks: a safe value for those of ordinary size."""
 FAST_BF16 = 1.5
-"""Smallest speed-up of matrix products in bf16 over fp32 for which a CPU uses bf16. A step is then 1.5 to 2 times as
-fast; on CPUs with slower bf16 products, such as Intel's before AMX, so is the step."""
+"""Smallest speed-up of a convolution, forward and backward, in bf16 over fp32 for which a CPU uses bf16. A step is then
+1.5 to 2 times as fast; on CPUs with slower bf16, such as Intel's before AMX, so is the step."""
 FROM_SCRATCH_NEEDS = 10_000
 """Images below which a network from scratch rarely learns good features: a rule of thumb, not a measurement."""
 
@@ -82,9 +82,9 @@ def own_images(
     ``device``: "cpu" or "cuda"; ``free_memory_bytes`` of it. ``given``: the user's own settings by dotted name. They
     take precedence, and every choice that depends on one of them follows it. ``trained``: the network of the weights
     that the run starts from. ``remarks``: what was left out of the collection, for the error if too little is left.
-    ``bf16_speedup``: speed-up of matrix products on the device in bf16 over fp32; it decides the
-    precision, which is not chosen without it. Returns the config and the choices that were made,
-    without the given settings.
+    ``bf16_speedup``: speed-up of a convolution on the device, forward and backward, in bf16 over fp32; it decides the
+    precision, which is not chosen without it. Returns the config and the choices that were made, without the given
+    settings.
     Raises DataError for fewer than 32 images and ConfigError for a given setting that is not valid.
     """
     if num_images < FEWEST_IMAGES:
@@ -261,10 +261,10 @@ def _precision(bf16_speedup: float) -> tuple[str, str]:
     """The precision and its reason; recorded in the config, so that the run keeps it on any machine."""
     if not bf16_speedup:
         return "fp32", "this CPU has no instructions for bf16"
-    measured = f"this CPU does products {bf16_speedup:.1f} times as fast in bf16 as in fp32"
+    measured = f"this CPU does a convolution {bf16_speedup:.1f} times as fast in bf16 as in fp32"
     if bf16_speedup >= FAST_BF16:
         return "bf16", measured
-    return "fp32", f"{measured}, which does not pay"
+    return "fp32", f"{measured}, which does not pay off"
 
 
 def _bytes_per_view(config: PretrainConfig) -> float:

@@ -188,7 +188,7 @@ def test_a_list_that_is_cut_inside_a_character_is_refused_with_a_cure(tmp_path: 
     (tmp_path / "a.csv").write_bytes("path\na.jpg\n".encode("utf-16")[:-1])
     with pytest.raises(
         DataError,
-        match=r"a\.csv begins as UTF-16 text and is not at byte 22: .* Save it again, as UTF-8",
+        match=r"a\.csv begins as UTF-16 text, but is not valid at byte 22: .* Save it again, as UTF-8",
     ):
         read_listed_images(tmp_path / "a.csv")
 

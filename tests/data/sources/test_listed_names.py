@@ -86,7 +86,7 @@ def test_names_are_found_as_windows_and_as_our_own_tables_write_them(tmp_path: P
         "a b/1.jpg",
     )
     assert found.remarks == (
-        "names of a list with escapes for what is no text, matched: 2",
+        "names of a list with escapes for bytes that are not text, matched: 2",
         "names of a list with \\ between folders, read as /: 1",
     )
 

@@ -36,7 +36,7 @@ class MatchedNames(NamedTuple):
             "names of a list whose letters the file system writes in another form (NFC, NFD), matched": (
                 self.num_normalised
             ),
-            "names of a list with escapes for what is no text, matched": self.num_escaped,
+            "names of a list with escapes for bytes that are not text, matched": self.num_escaped,
             "names of a list with \\ between folders, read as /": self.num_backslashes,
         }
         return [f"{what}: {num}" for what, num in parts.items() if num]

@@ -163,7 +163,7 @@ def read_text(path: Path) -> str:
         return content.decode(marked, "surrogateescape" if marked == "utf-8-sig" else "strict")
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{path} begins as {marked.upper()} text and is not at byte {error.start}: {error.reason}. "
+            f"{path} begins as {marked.upper()} text, but is not valid at byte {error.start}: {error.reason}. "
             "Save it again, as UTF-8."
         ) from None
 

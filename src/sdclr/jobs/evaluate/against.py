@@ -76,7 +76,7 @@ class Against:
     def sentence(self) -> str:
         """The verdict on this pair."""
         effect = {
-            "better": f"pre-training paid against {self.rival}",
+            "better": f"pre-training paid off against {self.rival}",
             "worse": f"{self.rival} would have been better than pre-training",
             "open": f"no difference to {self.rival} is shown",
         }[self.all.verdict]

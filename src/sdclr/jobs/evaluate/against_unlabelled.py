@@ -83,7 +83,7 @@ class Unlabelled:
             for name, one in self.measured.items()
         )
         return [
-            "Whether pre-training paid cannot be known without labels.",
+            "Whether pre-training paid off cannot be known without labels.",
             f"Of {self.num_images} images, this share has two views that are nearest to each other among all: {found}. "
             "That is what training optimises, not a proof of use.",
             self._what_to_label(),

@@ -73,8 +73,8 @@ def untested_classes(
         counts = _counts(data, part)
         if classes := np.flatnonzero(counts < _NEEDED[part][1]).tolist():
             lost[part] = classes
-    reason = {_lack(data, part): classes for part, classes in lost.items()}
-    return leave_out(data, reason, untested, remedy=remedy)
+    lacking = {_lack(data, part): classes for part, classes in lost.items()}
+    return leave_out(data, lacking, untested, remedy=remedy)
 
 
 def leave_out(

@@ -20,8 +20,8 @@ def layer_densities(run: Run, network: nn.Module | None = None) -> dict[str, Any
     """The share of each prunable layer's weights that the finished network's competitor would keep.
 
     The masks are recomputed from the final weights, by the run's own rule; weights that a run prunes at random
-    (``method.random_share``) are drawn as at the start of an epoch. Needs no images. Raises MissingInputError for a
-    run whose method has no competitor.
+    (``method.random_share``) are drawn as at the start of the first epoch. Needs no images. Raises MissingInputError
+    for a run whose method has no competitor.
     """
     rule = competitor_settings(run.settings())
     if rule is None:

@@ -178,7 +178,7 @@ def build(
         optimizer=_optimizer(backbone if is_full else None, head, config),
         images=labelled.train.to(device),
         labels=torch.from_numpy(labelled.labels[0]).to(device),
-        balanced=balanced(labelled.labels[0], num_classes, config.balance).to(device),
+        balanced=balanced(labelled.labels[0], num_classes, config.balance).to(device, mean.dtype),
         spec=_spec(config, start),
         features=features if config.fixes_features else None,
         device=device,

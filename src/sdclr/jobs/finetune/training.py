@@ -106,7 +106,7 @@ class Training:
             yield self.world.shard(batch) if self.is_shared else batch
 
     def inputs(self, epoch: int, first: int) -> Generator[tuple[Tensor, Tensor], None, None]:
-        """For every step: images [B, 3, S, S] in [0, 1] or features [B, F], and labels [B]."""
+        """For every step: images [B, C, S, S] in [0, 1] or features [B, F], and labels [B]."""
         batches = self.batches(epoch, first)
         num = len(self.labels)
         if self.features is not None:

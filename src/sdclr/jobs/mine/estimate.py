@@ -37,7 +37,7 @@ def estimated(
     if len(degrees) > 1:
         measures["agreement"] = agreement(degrees)
     measures = {name: round(value, 4) for name, value in measures.items()}
-    parts = [f"between random halves of the images {measures['stability_over_images']:.2f}"]
+    parts = [f"between random thirds of the images {measures['stability_over_images']:.2f}"]
     if "stability_over_features" in measures:
         parts.append(f"of the features {measures['stability_over_features']:.2f}")
     sentence = (

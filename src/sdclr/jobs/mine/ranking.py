@@ -319,10 +319,10 @@ def _few_to_compare(evidence: Evidence, scores: Sequence[str]) -> list[str]:
     usual = min(ENOUGH_NEIGHBOURS, evidence.num_images - 1)
     most = most_neighbours(evidence.num_images, evidence.groups)
     if most >= usual // 2:
-        request = {name: SCORES[name].neighbours for name in scores if name in SCORES}
+        compared_with = {name: SCORES[name].neighbours for name in scores if name in SCORES}
         return [
             f"{name} compares with the {k} nearest images, but there are only {most} here: it is the mean over these."
-            for name, k in request.items()
+            for name, k in compared_with.items()
             if k > most
         ]
     return [

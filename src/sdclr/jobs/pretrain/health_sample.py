@@ -22,7 +22,7 @@ from sdclr.jobs.pretrain.training import Training
 
 LARGEST_SAMPLE = 256
 LARGEST_BYTES = 1 << 26
-"""Largest size of the views, which stay in memory: 256 images of up to 104 px, 55 of 224 px."""
+"""Largest size of the views, which stay in memory: with three channels, 256 images of up to 104 px, 55 of 224 px."""
 _COARSE = 8
 COPIES, PICTURES = 8, 4
 """Crops of each picture, and number of pictures, to check whether crops differ."""
@@ -33,13 +33,13 @@ class HealthSample:
     """The sample, on the CPU."""
 
     views: Views
-    """float32 [n, 3, S, S] each; ``index`` are positions in the training images."""
+    """float32 [n, C, S, S] each; ``index`` are positions in the training images."""
     copies: Tensor
-    """float32 [PICTURES, COPIES, 3, S, S]: COPIES crops of each of a few pictures."""
+    """float32 [PICTURES, COPIES, C, S, S]: COPIES crops of each of a few pictures."""
     labels: Positions | None
     """int64 [n], or None if there are none."""
     pixels: Tensor | None
-    """With labels: the images without augmentation, 8 x 8, minus their mean: float32 [n, 192]."""
+    """With labels: the images without augmentation, 8 x 8, minus their mean: float32 [n, 64 C]."""
     groups: dict[str, list[int]]
     """Class ids of many, medium and few; empty without labels."""
 
@@ -50,7 +50,8 @@ def health_sample(training: Training) -> HealthSample | None:
     With labels the classes are represented as evenly as possible; otherwise the sample could miss the rare ones.
     """
     images, config = training.images, training.config
-    num = min(len(images), LARGEST_SAMPLE, LARGEST_BYTES // (24 * config.views.size**2))
+    bytes_per_image = 2 * 4 * images.channels * config.views.size**2  # two views in fp32
+    num = min(len(images), LARGEST_SAMPLE, LARGEST_BYTES // bytes_per_image)
     if num < 4:
         return None
     order = permutation(derive(config.seed, Stream.HEALTH), len(images)).numpy()

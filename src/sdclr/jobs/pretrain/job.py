@@ -64,7 +64,7 @@ def pretrain(
     dataset, PIL images, arrays, tensors or paths in a list, one array, or a pandas table with a column of paths;
     ``labels`` [N] of them, as numbers or words (docs/data.md). Without a ``config`` the settings are chosen for them,
     as for a folder of photographs. The same call resumes a run that stopped.
-    ``network``: your own headless module, images [B, 3, S, S] -> features [B, F], with backbone.name=custom. It
+    ``network``: your own headless module, images [B, C, S, S] -> features [B, F], with backbone.name=custom. It
     receives normalised images; one that normalises them itself needs backbone.normalisation=none.
     ``progress``: where to show progress (default: nowhere). ``title``: the title of the progress. ``choices``: settings
     that were chosen for the user, each with its value and the reason, recorded in the run folder.

@@ -45,7 +45,7 @@ class Preview:
     views: Views
     """The first images of the first batch, as the network would see them; at most 16."""
     stills: Tensor
-    """uint8 [n, 3, S, S], the same images without augmentation; n is at most 16."""
+    """uint8 [n, C, S, S], the same images without augmentation; n is at most 16."""
 
     @property
     def seconds(self) -> float:

@@ -167,10 +167,10 @@ def _own(run: Run, name: str, evaluated: Mapping[str, Any] | None = None) -> Map
         return {}
     differs = []
     for key, value in (evaluated or {}).items():
-        both_recorded = key in content
+        is_compared = key in content
         if key == "test_contents":  # an earlier version did not write them
-            both_recorded = None not in (content.get(key), value)
-        if both_recorded and content[key] != value:
+            is_compared = None not in (content.get(key), value)
+        if is_compared and content[key] != value:
             differs.append(_OF_OTHERS[key])
     if differs:
         warnings.warn(
@@ -299,7 +299,7 @@ def _verdict(run: Run, examined: str, against: Mapping[str, Any]) -> tuple[str, 
         if _labels_came_later(run):
             advised += " --labels FILE"
         return (
-            "Whether pre-training paid is not known: the run was compared with nothing.",
+            "Whether pre-training paid off is not known: the run was compared with nothing.",
             "open",
             f"{advised} && {report_command(run)}",
         )

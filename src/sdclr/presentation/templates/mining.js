@@ -91,7 +91,7 @@
 
   // ---- exports: the bytes of exports.py -----------------------------------------------------------
 
-  // UTF-8, and the bytes that Python keeps of names that are no text (U+DC80 to U+DCFF)
+  // UTF-8, and the bytes that Python keeps of names that are not text (U+DC80 to U+DCFF)
   function toBytes(text) {
     const parts = text.split(/([\udc80-\udcff])/u);
     const encoder = new TextEncoder();
@@ -643,7 +643,7 @@
     say(`${count(rows.length, "image")}: ${value ? markWords(rows[0]) : "mark taken away"}.${remark} Download the CSV to keep the marks.`);
   }
 
-  // what the filters hide is not marked: nobody sees it
+  // what the filters hide is not marked: it cannot be seen
   function markChosen(value) {
     applyTyped();
     const rows = visibleChosenRows();

@@ -69,7 +69,7 @@ def build_grid_report(cells: GridCells) -> GridReport:
         num_failed=len(failed),
         num_planned=len(cells.cells),
         failures=_failures({cell.title: cells.failures.reason(cell) for cell in failed}),
-        asked=_asked(cells, by_arm),
+        asked=_question(cells, by_arm),
         sweep=_sweep(cells, by_arm),
         mining=_mining(cells, by_arm),
         hardware=_kinds(records, ("device", "precision")),
@@ -145,7 +145,7 @@ def _csv_cell(title: str, record: CellRecord, probe: str, *, several: bool) -> d
     }
 
 
-def _asked(cells: GridCells, by_arm: _ByArm) -> Question | None:
+def _question(cells: GridCells, by_arm: _ByArm) -> Question | None:
     question = cells.grid.file.question
     if question is None:
         return None
