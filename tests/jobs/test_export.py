@@ -396,6 +396,15 @@ def test_timm_prepares_images_as_a_run_on_arrays_saw_its_own(
     assert "resizes the whole image" in (out / "README.md").read_text()
 
 
+def test_a_path_that_is_not_text_is_refused_by_its_option(
+    evaluated: sdclr.Run, tmp_path: Path
+) -> None:
+    out = tmp_path / os.fsdecode(b"odd\xff.safetensors")
+    with pytest.raises(ConfigError, match=r"not UTF-8 text\. Choose another --out"):
+        export(evaluated, "safetensors", out)
+    assert os.listdir(tmp_path) == []
+
+
 def test_of_no_backbone_that_is_said(tmp_path: Path) -> None:
     (tmp_path / "blank").mkdir()
     with pytest.raises(MissingInputError, match="backbone"):

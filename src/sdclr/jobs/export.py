@@ -79,6 +79,7 @@ def export(
         raise ConfigError(
             f"--out must be named *{row.suffix} for --format {row.name}, got {shown(out)}."
         )
+    _require_text(out)
     try:
         with _place(out, row, overwrite=overwrite):
             trained = fitted_to_format(_read(source, network), row)
@@ -90,6 +91,16 @@ def export(
             with contextlib.suppress(OSError):
                 (source / EXPORTS_FOLDER).rmdir()  # only succeeds if it is empty: nothing was kept
     return out
+
+
+def _require_text(out: Path) -> None:
+    """ConfigError for a path with bytes that are not UTF-8, which safetensors and ONNX do not open."""
+    try:
+        str(out).encode()
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"an exported file cannot be at {shown(out)}, whose name is not UTF-8 text. Choose another --out."
+        ) from None
 
 
 def _default_out(source: Path, row: ExportRow) -> Path:
