@@ -39,7 +39,11 @@ def test_a_backbone_of_ours_is_no_checkpoint(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"", "it is empty"), (b"<html><body>404", "it begins with b'<html><bo'")],
+    [
+        (b"", "it is empty"),
+        (b"<html><body>404", 'it begins with "<html><bo"'),
+        (b"\xff\xd8", "it begins with the bytes ff d8"),
+    ],
 )
 def test_what_torch_has_not_written_is_named(tmp_path: Path, content: bytes, reason: str) -> None:
     path = tmp_path / "model.pt"

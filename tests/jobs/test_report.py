@@ -370,7 +370,7 @@ def test_protocols_never_mix(tmp_path: Path) -> None:
         build_report([a, b])
     (b / "evaluation/cached.json").write_text((a / "evaluation/cached.json").read_text())
     assert build_report([a, b]).protocol == "cached"
-    with pytest.raises(ConfigError, match=r"cached, sdclr; choose with --protocol"):
+    with pytest.raises(ConfigError, match=r"cached, sdclr; choose one, such as --protocol cached"):
         build_report([b])
     assert build_report([b], protocol="sdclr").protocol == "sdclr"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import random
 from collections import deque
@@ -113,6 +114,27 @@ def test_a_cached_property_may_appear_and_is_state_once_it_changes() -> None:
     guard.check("in an epoch")
     method.table["seen"] += 1
     with pytest.raises(ConfigError, match=r"Here\.table\['seen'\] has changed in an epoch"):
+        guard.check("in an epoch")
+
+
+@pytest.mark.parametrize("first", [{}, {"a": 1}, [], [1.0]])
+@pytest.mark.parametrize("outside", [False, True])
+def test_what_is_added_to_a_cached_property_is_state(first: Any, outside: bool) -> None:
+    class Own:
+        @functools.cached_property
+        def kept(self) -> Any:
+            return copy.copy(first)
+
+    class Here(Plain, Own):
+        pass
+
+    method = Here(nn.Linear(2, 2))
+    method.own = Own()
+    guard = StateGuard(method)
+    kept = method.own.kept if outside else method.kept
+    guard.check("in an epoch")
+    kept.append(2) if isinstance(kept, list) else kept.update(b=2)
+    with pytest.raises(ConfigError, match=r"kept\[.*\] has changed in an epoch"):
         guard.check("in an epoch")
 
 

@@ -18,6 +18,10 @@ def test_ids_are_those_of_the_folder_wherever_it_is(tmp_path: Path) -> None:
     assert recorded_id(str(tmp_path / "moved"), "mlflow") == "a"
     assert recorded_id(str(tmp_path / "moved"), "wandb") == "b"
     assert recorded_id(str(tmp_path / "moved"), "tensorboard") is None
+    (tmp_path / "x").mkdir()
+    record_id(str(tmp_path / "x"), "mlflow", "new")
+    assert recorded_id(str(tmp_path / "moved"), "mlflow") == "a", "its old place has another run"
+    assert recorded_id(str(tmp_path / "x"), "mlflow") == "new"
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"ids": 3}', "{", "\udcff"])

@@ -267,8 +267,13 @@ def test_mlflow_keeps_its_file_in_a_folder_with_signs_of_addresses(tmp_path: Pat
 
 @pytest.mark.tools
 @pytest.mark.usefixtures("quiet")
-def test_mlflow_writes_into_the_run_folder_unless_it_is_told_where(tmp_path: Path) -> None:
+@pytest.mark.parametrize("variable", [None, ""])
+def test_mlflow_writes_into_the_run_folder_unless_it_is_told_where(
+    variable: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     needs("mlflow")
+    if variable is not None:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", variable)
     run = pretrain(config(), tmp_path / "x", observers=[MLflowLog()])
     assert mlflow_points(f"sqlite:///{run.folder / 'mlflow.db'}")[1]["loss"] == expected(
         run.metrics(), "loss"

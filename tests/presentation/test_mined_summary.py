@@ -33,7 +33,7 @@ def mined(names: list[str], **changes: object) -> MinedImages:
 def test_groups_are_named_by_their_first_image_rarest_first() -> None:
     lines = summary(mined([f"{i}.jpg" for i in range(5)], remarks=["Two are gone."])).splitlines()
     assert lines == [
-        "5 images in 3 groups, 0 folded as copies, 1 put aside as suspected junk",
+        "5 images in 3 groups, 0 folded as copies, 1 set aside as suspected junk",
         "rarest by density:",
         "  1  2 images look alike, as 0.jpg",
         "  0.5  2 images look alike, as 2.jpg",

@@ -131,5 +131,6 @@ def test_a_page_that_does_not_escape_is_noticed(
     monkeypatch.setattr(
         pages, "Environment", lambda **keywords: environment(**keywords | {"autoescape": False})
     )
+    monkeypatch.setattr(pages, "_environment", pages._environment.__wrapped__)  # none is kept
     with pytest.raises(AssertionError):
         check(NAMED[0], skeleton)

@@ -58,7 +58,7 @@ def test_paths_begin_beside_the_table_else_where_the_run_was_trained_else_where_
     assert len(build_data(labelled_images(run.folder, absolute, None, {})).train) == 3
     said = labelled_images("timm:resnet18", elsewhere, photos, {})
     assert len(build_data(said).train) == 3
-    with pytest.raises(MissingInputError, match=r"cat/0\.jpg is not below"):
+    with pytest.raises(MissingInputError, match=r"cat/0\.jpg is not in"):
         build_data(labelled_images("timm:resnet18", elsewhere, None, {}))
 
 

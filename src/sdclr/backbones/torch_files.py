@@ -67,8 +67,14 @@ def _refuse_other_formats(path: Path) -> None:
             "it is: --weights, --backbone or sdclr.load_backbone."
         )
     if not head.startswith(_BEGINNINGS):
-        begins = f"it begins with {head!r}" if head else "it is empty"
+        begins = f"it begins with {_in_words(head)}" if head else "it is empty"
         raise CheckpointError(f"{path} is damaged or not a PyTorch checkpoint: {begins}.")
+
+
+def _in_words(head: bytes) -> str:
+    """The text at the beginning of a file, in quotation marks, or its bytes as numbers."""
+    text = head.decode("ascii", "replace")
+    return f'"{text}"' if text.isprintable() and text.isascii() else f"the bytes {head.hex(' ')}"
 
 
 def _refuse_unsound_archive(path: Path) -> None:

@@ -106,6 +106,8 @@ def read_backbone(source: Path | str) -> BackboneFile:
             raise MissingInputError(
                 f"{path} does not exist: the run is not finished, or {source} is not a run folder."
             )
+    elif not path.exists():
+        raise MissingInputError(f"there is no run folder or backbone file {shown(path)}.")
     tensors, facts = read_tensors(path)
     if facts.get("format") != FORMAT:
         raise CheckpointError(

@@ -105,7 +105,7 @@ Rivals = Annotated[
     str | None,
     typer.Option(
         metavar="NAME,...",
-        help="Did pre-training pay? The same probes on what one would have used without it, paired: untrained, "
+        help="Did pre-training pay off? The same probes on what one would have used without it, paired: untrained, "
         "pixels, colours, imagenet, timm:NAME, or a run or file of weights; comma-separated. Protocol cached alone.",
     ),
 ]
@@ -404,7 +404,8 @@ def _few_labels(
                 typer.echo(f"  {one_line(point.sentence())}")
             typer.echo(f"  all points: {shown(folder / FEW_LABELS_FILE)}")
     if not as_json:
-        typer.echo(f"next: {report_command(*map(Run, folders))}")
+        measured_by = points[0].protocol  # there is at least one run
+        typer.echo(f"next: {report_command(*map(Run, folders), protocol=measured_by)}")
 
 
 def _rivals(against: str) -> list[str]:
@@ -441,7 +442,9 @@ def _compare(
         if found.num_groups is not None:
             typer.echo(f"  Intervals resample {found.num_groups} groups, not single images.")
         if found.unlabelled is not None:
-            typer.echo(f"next: {found.unlabelled.next_command}")
+            to_fill_in = found.unlabelled.num_to_label > 0
+            when = f", when {shown(found.unlabelled.to_label)} has labels" if to_fill_in else ""
+            typer.echo(f"next{when}: {found.unlabelled.next_command}")
         if found.num_leaks:
             typer.echo(
                 f"{found.num_leaks} test images are nearly the same picture as a training image (first: "

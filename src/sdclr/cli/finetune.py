@@ -213,7 +213,8 @@ def finetune(
         return
     typer.echo(model.summary())
     typer.echo(f"model: {shown(model.folder)}")
-    typer.echo(f"next: {command('sdclr', 'predict', model.folder)} IMAGES --out predictions.csv")
+    predict = command("sdclr", "predict", model.folder)
+    typer.echo(f"next: {predict} IMAGES --out predictions.csv  (IMAGES: those to label)")
 
 
 _OPTIONS = {

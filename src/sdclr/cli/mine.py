@@ -25,8 +25,8 @@ RunAndImages = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[RUN] [IMAGES] [data.KEY=VALUE]...",
-        help="Run folder or backbone.safetensors (not with --backbone), then a folder, list, table, glob, .zip, "
-        ".tar shards, or .npz (default: the images of RUN).",
+        help="Run folder, backbone.safetensors or model of finetune (not with --backbone), then a folder, list, "
+        "table, glob, .zip, .tar shards, or .npz (default: the images of RUN).",
         show_default=False,
     ),
 ]

@@ -49,7 +49,11 @@ def _require_path(path: Path | None) -> None:
 
 Source = Annotated[
     Path,
-    typer.Argument(metavar="RUN", help="Run folder or backbone.safetensors.", callback=expanded),
+    typer.Argument(
+        metavar="RUN",
+        help="Run folder, backbone.safetensors or model of finetune.",
+        callback=expanded,
+    ),
 ]
 RunFolders = Annotated[list[Path], typer.Argument(metavar="RUN...", callback=expanded)]
 Overrides = Annotated[

@@ -35,7 +35,11 @@ ConfigFile = Annotated[
     typer.Option(help="Saved config.yaml to run instead of a recipe.", callback=expanded),
 ]
 StartingWeights = Annotated[
-    str | None, typer.Option(help="Run or backbone.safetensors to start a NEW run from.")
+    str | None,
+    typer.Option(
+        help="Run, backbone.safetensors, another program's weights (.safetensors, .pth) or Hugging Face folder to "
+        "start a NEW run from."
+    ),
 ]
 DryRun = Annotated[
     bool,

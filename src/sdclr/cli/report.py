@@ -131,4 +131,4 @@ def figures(
     for path in written.files:
         typer.echo(shown(path))
     for title, needs in written.missing.items():
-        typer.echo(f"not drawn: {title}: {needs}")
+        typer.echo(f'not drawn: "{title}" {needs}')

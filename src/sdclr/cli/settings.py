@@ -121,7 +121,7 @@ def _own_images_settings(
     # a range of shards is not a file
     is_named = path.suffix == ".tar" or isinstance(path, Address)
     if not is_named and not path.exists() and glob is None:
-        raise MissingInputError(f"there is no folder or file {shown(target)}. {KNOWN}")
+        raise MissingInputError(f"there is no folder or file {shown(target)}. {SOURCES}")
     if "data.path" in values:
         which = "--data" if "data.path" in flags else "data.path"
         raise ConfigError(f"{shown(path)} says where the images are; leave {which} out.")

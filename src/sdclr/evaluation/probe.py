@@ -22,6 +22,8 @@ from sdclr.evaluation.probe_settings import ProbeConfig as ProbeConfig  # re-exp
 from sdclr.evaluation.probes import Subset
 
 Advance = Callable[[int], None]
+Progress = Callable[[str, int, str], AbstractContextManager[Advance]]
+"""(description, total, unit) -> a function to call with the number of units done."""
 _CPU = torch.device("cpu")
 Crops = Callable[[Iterable[Tensor], int], Iterator[Tensor]]
 
@@ -56,7 +58,7 @@ class GivenImages:
     labels: Labels
 
 
-def _no_progress(description: str, total: int, unit: str) -> AbstractContextManager[Advance]:
+def no_progress(description: str, total: int, unit: str) -> AbstractContextManager[Advance]:
     return nullcontext(lambda amount: None)
 
 
@@ -94,7 +96,7 @@ class ProbeTask:
     """(batches of positions [B], epoch from 1) -> uint8 images [B, C, S, S], cut at random."""
     device: torch.device = _CPU
     """Where the run computes; a probe may compute there too."""
-    progress: Callable[[str, int, str], AbstractContextManager[Advance]] = _no_progress
+    progress: Progress = no_progress
     """(description, total, unit) -> a context; it yields a function to call with the number of units done."""
 
     @property

@@ -42,14 +42,14 @@ class StateGuard:
     def check(self, when: str) -> None:
         """Raise ConfigError if something has changed that is neither a parameter nor a persistent buffer."""
         now = _forgotten_state(self._method)
+        new = now.keys() - self._before.keys()
         # a cached property appears on first access, and is state only if it changes afterwards
-        for name in now.keys() - self._before.keys():
-            if now[name].startswith(_CACHED):
-                self._before[name] = now[name]
+        appeared = [name.removesuffix(_CACHED) for name in new if name.endswith(_CACHED)]
+        self._before |= {name: now[name] for name in new if _is_part(name, appeared)}
         changed = [
             name
             for name in self._before.keys() | now.keys()
-            if self._before.get(name) != now.get(name)
+            if self._before.get(name) != now.get(name) and not name.endswith(_CACHED)
         ]
         if changed:
             name, first = type(self._method).__name__, min(changed)
@@ -57,7 +57,7 @@ class StateGuard:
                 "Make it a buffer: self.register_buffer(name, tensor) in __init__, and tensor.fill_(value) or copy_ "
                 "where it changes."
             )
-            if now.get(first, "").removeprefix(_CACHED).startswith(_GENERATOR):
+            if now.get(first, "").startswith(_GENERATOR):
                 cure = "Make a new generator where numbers are drawn, seeded by the epoch and the step."
             raise ConfigError(
                 f"{shown(name)}.{shown(first)} has changed {when}, and no checkpoint holds it: a resumed run would "
@@ -72,9 +72,9 @@ def _forgotten_state(method: Method) -> dict[str, str]:
         own = type(module).__module__.partition(".")[0]
         for name, value in vars(module).items():
             if name not in HELD_BY_TORCH:
-                values = _plain_values(value, own)
-                kept = _CACHED if _is_cached(module, name) else ""
-                state |= {f"{prefix}{name}{rest}": kept + found for rest, found in values}
+                state |= {f"{prefix}{name}{rest}": one for rest, one in _plain_values(value, own)}
+                if _is_cached(module, name):
+                    state[f"{prefix}{name}{_CACHED}"] = ""
         for name in module._non_persistent_buffers_set:
             state |= {
                 f"{prefix}{name}{rest}": found
@@ -110,9 +110,14 @@ def _plain_values(value: Any, own: str = "", depth: int = 3) -> Iterator[tuple[s
         yield "", drawn
     elif depth:
         for key, one in _parts_of(value, own):
-            kept = _CACHED if _is_cached(value, key.removeprefix(".")) else ""
-            values = _plain_values(one, own, depth - 1)
-            yield from ((key + rest, kept + found) for rest, found in values)
+            if _is_cached(value, key.removeprefix(".")):
+                yield key + _CACHED, ""
+            yield from ((key + rest, found) for rest, found in _plain_values(one, own, depth - 1))
+
+
+def _is_part(name: str, of: Iterable[str]) -> bool:
+    """Whether a dotted name is one of these or of something inside them."""
+    return any(name == one or (name.startswith(one) and name[len(one)] in "[. ") for one in of)
 
 
 def _is_cached(owner: object, name: str) -> bool:
@@ -152,7 +157,8 @@ def _generator_state(value: Any) -> str | None:
 
 
 _GENERATOR = "generator "
-_CACHED = "cached "
+_CACHED = " is cached"
+"""Marks a cached property that exists by now, even where it is empty."""
 
 
 def _content(tensor: Tensor) -> str:

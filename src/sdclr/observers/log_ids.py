@@ -34,17 +34,19 @@ def record_id(folder: str, tool: str, number: str) -> None:
 def _ids(folder: str) -> dict[str, str]:
     if not folder:
         return {}
+    recorded, ids = _read(Path(folder))
+    there = Path(recorded)
+    is_here = not (there / LOGS_FILE).is_file() or os.path.samefile(there, folder)
+    # a copy: the folder that the ids were recorded in is another one, and still has them
+    return ids if is_here or not ids.items() & _read(there)[1].items() else {}
+
+
+def _read(folder: Path) -> tuple[str, dict[str, str]]:
+    """The folder that ids were recorded in, and the ids."""
     # without a file, or with one that somebody has changed, the run gets a new record
     with contextlib.suppress(OSError, ValueError):
-        content = read_json_file(Path(folder) / LOGS_FILE)
+        content = read_json_file(folder / LOGS_FILE)
         if isinstance(content, Mapping) and isinstance(content.get("ids"), Mapping):
-            if _is_copy(folder, str(content.get("folder", ""))):
-                return {}
-            return {str(tool): str(number) for tool, number in content["ids"].items()}
-    return {}
-
-
-def _is_copy(folder: str, recorded: str) -> bool:
-    """Whether the folder that the ids were recorded in is another one, and still there."""
-    there = Path(recorded) / LOGS_FILE
-    return there.is_file() and not os.path.samefile(there, Path(folder) / LOGS_FILE)
+            ids = {str(tool): str(number) for tool, number in content["ids"].items()}
+            return str(content.get("folder", "")), ids
+    return "", {}

@@ -41,7 +41,7 @@ class MLflowLog(Observer):
         from mlflow import MlflowClient
 
         uri = self._uri or os.environ.get("MLFLOW_TRACKING_URI")
-        if uri is None:
+        if not uri:
             self._client = _in_file(os.path.abspath(folder_of(begins, "mlflow.db", None)))
         else:
             self._client = MlflowClient(tracking_uri=uri)

@@ -114,7 +114,7 @@ def rivals_forest(material: Material) -> list[Figure]:
         "shows no difference."
     )
     drawing = Forest(rows, "This run less its rival (percentage points)")
-    return [Figure("against", "Did pre-training pay?", drawing, caption)]
+    return [Figure("against", "Did pre-training pay off?", drawing, caption)]
 
 
 def _ways(rivals: Sequence[Rival]) -> str:
@@ -329,7 +329,7 @@ _COMPETITOR = "needs a run with a competitor: sdclr pretrain RECIPE method.name=
 FIGURES: Mapping[str, FigureRow] = {
     "against": FigureRow(
         "differences",
-        "Did pre-training pay?",
+        "Did pre-training pay off?",
         rivals_forest,
         "needs one run and its rivals: sdclr evaluate RUN --against untrained,pixels",
     ),

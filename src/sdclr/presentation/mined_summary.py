@@ -13,7 +13,7 @@ def summary(mined: MinedImages) -> str:
     num_copies, num_junk = int(mined.is_copy.sum()), int(mined.is_junk.sum())
     lines = [
         f"{counted(len(mined), 'image')} in {counted(len(mined.group_score), 'group')}, "
-        f"{num_copies:,} folded as copies, {num_junk:,} put aside as suspected junk",
+        f"{num_copies:,} folded as copies, {num_junk:,} set aside as suspected junk",
         *([_heading(mined)] if len(mined.sheet) else []),
     ]
     sizes = mined.group_size

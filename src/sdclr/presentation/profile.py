@@ -113,7 +113,7 @@ class CollectionProfile:
             return (
                 f"How many kinds of images there are cannot be known from these images and {answers}. By their "
                 f"distances alone it may be between {ends}, if most random pairs are of different kinds. It takes "
-                f"{more}, of both sorts: `{ask}`, or labels."
+                f"{more}, of both kinds: `{ask}`, or labels."
             )
         if self.modes.is_known:
             modes = f"{self.num_images:,} images of {self.modes.words()} modes"

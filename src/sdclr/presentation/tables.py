@@ -108,7 +108,7 @@ def reading_notes(report: Report) -> list[str]:
     )
     if report.over == "seeds":
         spread = "Percent; mean ± population std over n seeds of one split."
-    elif report.is_as_given:
+    elif report.is_as_given or all(row.n == 1 for row in report.rows):
         spread = "Percent."
     return [
         f"{spread} Std, the spread of Many, Medium and Few, is better when lower. Chance is {percent(report.chance)}.",

@@ -17,18 +17,23 @@ KINDS = ("method", "backbone", "data", "views")
 """The parts of a training that may be from outside the package."""
 
 
-def report_command(*runs: Run, more: Sequence[str] = ()) -> str:
-    """The command that reports these runs and their examinations (these need the views), under the newest protocol."""
+def report_command(*runs: Run, protocol: str | None = None, more: Sequence[str] = ()) -> str:
+    """The command that reports these runs and their examinations (these need the views).
+
+    Of several protocols under which all were evaluated: ``protocol``, otherwise the newest.
+    """
     uses = use_options_of(runs, "backbone", "data", "views")
-    rule = _newest_protocol(runs)
+    rule = _protocol_option(runs, protocol)
     return command("sdclr", "report", *(run.folder for run in runs), *rule, *uses, *more)
 
 
-def _newest_protocol(runs: Sequence[Run]) -> list[str]:
-    """The option that chooses the protocol of the last evaluation, where all runs were evaluated under several."""
+def _protocol_option(runs: Sequence[Run], wanted: str | None) -> list[str]:
+    """The option that chooses a protocol, where all runs were evaluated under several."""
     shared = set.intersection(*(run.evaluated_protocols() for run in runs)) if runs else set()
     if len(shared) < 2:
         return []
+    if wanted in shared:
+        return ["--protocol", wanted]
     newest = max(sorted(shared), key=lambda name: runs[-1].evaluation_path(name).stat().st_mtime_ns)
     return ["--protocol", newest]
 

@@ -55,7 +55,7 @@ def test_a_list_whose_files_lie_a_few_folders_away_is_answered_with_the_folder(
     monkeypatch.chdir(tmp_path / "work")
     for values in ({}, {"root": str(tmp_path / "work")}, {"on_error": "skip"}):
         with pytest.raises(
-            MissingInputError, match=r"t\.csv, line 2: .*cat/0\.jpg is not below"
+            MissingInputError, match=r"t\.csv, line 2: .*cat/0\.jpg is not in"
         ) as caught:
             build_data(
                 config(tmp_path / "work" / ".." / "tables" / "t.csv", subset="all", **values)

@@ -155,7 +155,7 @@ def test_paths_of_a_list_begin_in_its_own_folder_or_in_the_root(own: Path) -> No
     assert build_data(config(here)).train.root == own
     assert build_data(config(there, root=str(own))).train.root == own
     with pytest.raises(
-        MissingInputError, match=r"cat/0\.jpg is not below .*\. Add data\.root=.*photos to"
+        MissingInputError, match=r"cat/0\.jpg is not in .*\. Add data\.root=.*photos to"
     ):
         build_data(config(there)).train.to(torch.device("cpu"))
     with pytest.raises(

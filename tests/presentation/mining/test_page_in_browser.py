@@ -372,7 +372,7 @@ def test_search_sort_and_filter_act_on_junk_too(
         assert not page.locator("#junk-words").is_visible()
         assert page.locator("#sheet-words").text_content() == (
             f"None of the first {SHOWN} images of the sheet passes the filters. "
-            "Suspected junk is put aside, with its pictures below."
+            "Suspected junk is set aside, with its pictures below."
         )
         filter_by(page, only="all", sort="score", score_to=f"{float(mined.score[low[1]])!r}")
         assert tray(page) == [row for row in np.argsort(mined.rank) if row in low]

@@ -226,7 +226,9 @@ def _images_of(
         rows.append(_Row(line, path, label, corners[row] if found is not None else None))
         kept.append(row)
     if table.lines and not rows:
-        raise DataError(f"{table.file}: no row has a {label_column}.")
+        raise DataError(
+            f"{table.file}: no row has a {label_column}. Fill in that column; rows without one are left out."
+        )
     others = {
         name: [cells[row] for row in kept]
         for name, cells in table.columns.items()

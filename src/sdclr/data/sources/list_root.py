@@ -33,11 +33,11 @@ def require_right_root(listed: ListedImages, given: Path | None) -> None:
     if any(_is_there(root, path) for path in sample):
         return
     begin, add = ("data.root", "Give") if given is not None else ("the list's own folder", "Add")
-    first = f"{listed.where(0)}: {printable(sample[0])} is not below {printable(root)}, {begin}"
+    first = f"{listed.where(0)}: {printable(sample[0])} is not in {printable(root)}, {begin}"
     if (place := _folder_above(sample, root)) is not None:
         here = " (where this command runs)" if place == Path.cwd() else ""
         raise MissingInputError(
-            f"{first}, and it is below {shown(place)}{here}. {add} {command(f'data.root={place}')} to the command."
+            f"{first}, but it is in {shown(place)}{here}. {add} {command(f'data.root={place}')} to the command."
         )
     if not any(_is_there(root, path) for path in listed.paths[FILES_LOOKED_FOR:]):
         others = (

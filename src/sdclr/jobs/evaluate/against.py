@@ -27,6 +27,7 @@ from sdclr.errors import ConfigError, DataError, NoLabelsError
 from sdclr.evaluation.balancedness import OF_DATA, class_groups
 from sdclr.evaluation.features import Labels
 from sdclr.evaluation.paired import Floats, PairedDifference, paired_difference
+from sdclr.evaluation.probe import no_progress
 from sdclr.evaluation.probes import ProbeRow, Protocol
 from sdclr.evaluation.rarity import nearest_in, perceptual_hashes
 from sdclr.evaluation.rarity.duplicates import differing_bits
@@ -278,7 +279,10 @@ def _measured(
     else:
         # a class that falls into a single fold in one way is left out of all: with groups, more ways would lose more
         num_ways = WAYS_OF_FEW if group_by is None else WAYS
-        folds = [CrossValidation(frozen, rule, seed=seed + n) for n in range(num_ways)]
+        folds = [
+            CrossValidation(frozen, rule, seed=seed + n, progress=no_progress)
+            for n in range(num_ways)
+        ]
         measures, groups, tested = [*folds], folds[0].tested_groups(), folds[0].tested_labels()
     # with folds: each seed may put another class into a single fold
     lost = {c for one in measures for c in one.untested}
@@ -287,11 +291,16 @@ def _measured(
     found = {}
     for row in rows:
         right = []
-        for measure in measures[: WAYS_OF_FEW if row.subset == "few_shot" else WAYS]:
-            labels, guess = measure.predictions(protocol, row)
-            kept = ~np.isin(labels, list(lost))
-            labels = labels[kept]
-            right.append(guess[kept] == labels)
+        ways = measures[: WAYS_OF_FEW if row.subset == "few_shot" else WAYS]
+        # a single test shows its own progress
+        progress = frozen.progress if len(ways) > 1 else no_progress
+        with progress(f"cross-validation ({row.name})", len(ways), "ways") as advance:
+            for measure in ways:
+                labels, guess = measure.predictions(protocol, row)
+                kept = ~np.isin(labels, list(lost))
+                labels = labels[kept]
+                right.append(guess[kept] == labels)
+                advance(1)
         found[row.name] = _Right(labels, np.array(right, dtype=np.float64), groups)
     return found
 

@@ -20,7 +20,7 @@ from sdclr.evaluation.cross_validation import (
     undivided_classes,
 )
 from sdclr.evaluation.features import Labels, per_class_accuracy
-from sdclr.evaluation.probe import Probe
+from sdclr.evaluation.probe import Probe, Progress
 from sdclr.evaluation.probes import ProbeRow, Protocol
 from sdclr.evaluation.results import ProbeResult
 from sdclr.jobs.evaluate.choices import Untested
@@ -32,9 +32,20 @@ from sdclr.jobs.evaluate.untested import leave_out, untested_classes
 class CrossValidation:
     """Probes on the labelled training images alone; they were seen in pre-training, without their labels."""
 
-    def __init__(self, frozen: FrozenFeatures, untested: Untested, *, seed: int) -> None:
-        """``seed`` decides which images share a fold. Raises DataError if fewer than 2 classes are left."""
+    def __init__(
+        self,
+        frozen: FrozenFeatures,
+        untested: Untested,
+        *,
+        seed: int,
+        progress: Progress | None = None,
+    ) -> None:
+        """``seed`` decides which images share a fold; ``progress`` shows the folds (default: as ``frozen`` does).
+
+        Raises DataError if fewer than 2 classes are left.
+        """
         self.frozen, self.seed = frozen, seed
+        self._progress = progress or frozen.progress
         self.untested = untested_classes(frozen.data, ("folds",), untested)
         self._require_two_classes()
         labels = self.tested_labels()
@@ -122,7 +133,7 @@ class CrossValidation:
         groups: Labels | None,
     ) -> CrossValidated:
         description = f"cross-validation ({row.name})"
-        with self.frozen.progress(description, len(np.unique(self.folds)), "folds") as advance:
+        with self._progress(description, len(np.unique(self.folds)), "folds") as advance:
             return cross_validate(
                 probe,
                 features,

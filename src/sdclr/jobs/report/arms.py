@@ -134,7 +134,8 @@ def _common_protocol(paths: Sequence[Path], wanted: str | None) -> str:
         )
     if len(shared) > 1:
         raise ConfigError(
-            f"the runs have several protocols: {', '.join(sorted(shared))}; choose with --protocol."
+            f"the runs have several protocols: {', '.join(sorted(shared))}; choose one, such as --protocol "
+            f"{min(shared)}."
         )
     return shared.pop()
 

@@ -226,6 +226,8 @@ def _description(
     )
     if is_evaluated:
         return trained
+    if run.read_side_file("split.json", optional=True).get("source") != "unlabelled":
+        return f"{trained} Nothing was evaluated."
     later = command("sdclr", "evaluate", run.folder, "--labels")
     return f"{trained} Nothing was evaluated. With labels for some of the images: {later} FILE"
 

@@ -364,7 +364,7 @@
     if (!data.numShown) return "The sheet is empty: each image that could be on it is a copy of another one, or suspected junk. The table lists all.";
     const words = `None of the first ${count(data.numShown, "image")} of the sheet passes the filters.`;
     const elsewhere = {
-      junk: " Suspected junk is put aside, with its pictures below.",
+      junk: " Suspected junk is set aside, with its pictures below.",
       copies: " Copies are folded into the images that stand for them; the table lists each of them.",
     }[byId("only").value] ?? " The table lists those that pass.";
     return state.table.length ? words + elsewhere : "No image passes the filters.";
