@@ -67,6 +67,7 @@ def returns_the_same(name: str, folder: Path, size: int = 96) -> None:
     assert loaded(images).shape == (2, feature_dim)
 
 
+@pytest.mark.journeys
 @pytest.mark.parametrize("name", FEW)
 def test_a_handful_of_networks_return_as_they_were(name: str, tmp_path: Path) -> None:
     returns_the_same(name, tmp_path, 64)

@@ -46,6 +46,7 @@ def own_images(run: Run, **settings: object) -> PretrainConfig:
     )
 
 
+@pytest.mark.journeys
 def test_photos_that_came_later_change_no_evaluation_and_no_examination(
     run: Run, tmp_path: Path
 ) -> None:

@@ -189,6 +189,7 @@ def test_a_probe_is_in_every_table_in_json_in_the_help_and_in_the_docs(
     )
 
 
+@pytest.mark.journeys
 @pytest.mark.usefixtures("light_figures")  # as everywhere is drawn
 def test_a_probe_whose_code_is_not_at_hand_is_shown_by_its_recorded_heading(
     measured: Run, everywhere: dict[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch

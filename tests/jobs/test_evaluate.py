@@ -74,6 +74,7 @@ def test_the_sdclr_protocol_leaves_the_weights_alone_and_never_mixes_with_cached
     assert list(later.probes) == ["linear", "few_shot", "knn"], "earlier probes stay"
 
 
+@pytest.mark.journeys
 def test_other_papers_protocols_measure_their_own_probes_into_files_of_their_own(run: Run) -> None:
     before = run.backbone_path.read_bytes()
     by_bcl = evaluate(run, protocol="bcl")

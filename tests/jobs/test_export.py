@@ -133,6 +133,7 @@ def test_no_training_starts_from_a_program(format: str, small: Path, tmp_path: P
         pretrain(config, tmp_path / "run")
 
 
+@pytest.mark.journeys
 @pytest.mark.parametrize(
     ("format", "values"),
     [
@@ -214,6 +215,7 @@ def test_a_writer_that_fails_leaves_nothing(
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.journeys
 @pytest.mark.parametrize("format", ["safetensors", "torchvision", "torch-export"])
 def test_a_full_disk_is_no_fault_of_the_format(format: str, resnet18: Path, tmp_path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

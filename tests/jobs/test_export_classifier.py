@@ -132,6 +132,7 @@ def test_the_networks_of_a_library_go_with_their_head_where_they_compute_the_sam
             )
 
 
+@pytest.mark.journeys
 def test_the_card_of_a_classifier_names_its_classes_and_its_code_runs(
     resnet18: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -114,6 +114,7 @@ def test_a_transform_that_keeps_its_generator_is_seeded_for_each_view() -> None:
     assert not torch.equal(found, views(spec, epoch=2))
 
 
+@pytest.mark.journeys
 def test_generators_of_the_process_are_as_they_were() -> None:
     torch.manual_seed(1)
     random.seed(2)

@@ -138,6 +138,7 @@ def _measured(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.journeys
 def test_images_without_labels_have_all_numbers_but_those_of_classes(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (60, 12, 12, 3), dtype=np.uint8)
     np.savez(tmp_path / "x.npz", train_images=pixels)

@@ -166,6 +166,7 @@ def test_comparisons_pair_the_splits_and_take_the_first_arm_as_baseline(
     assert comparisons[1].interval == pytest.approx((0.12, 0.12 - half, 0.12 + half))
 
 
+@pytest.mark.journeys
 def test_the_page_of_other_runs_is_not_replaced_unasked(two_arms: list[Path]) -> None:
     page = two_arms[0].parent / "report.html"
     write_report(two_arms, {"html"})

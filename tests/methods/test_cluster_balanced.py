@@ -129,6 +129,7 @@ def test_of_one_epoch_it_is_said_that_nothing_is_added(name: str, tmp_path: Path
     assert sum("and the run has one: it trains as its base does" in line for line in lines) == 1
 
 
+@pytest.mark.journeys
 def test_it_lies_around_another_add_on(tmp_path: Path) -> None:
     """GH on BCL-D, drawn by clusters: three memories in one checkpoint, bit for bit across a stop."""
     overrides = (

@@ -142,6 +142,7 @@ def test_the_imagenet_variant_remembers_from_the_tenth_epoch_on(
         torch.testing.assert_close(method.score_memory, expected, **EXACT)
 
 
+@pytest.mark.journeys
 def test_a_whole_training_is_the_references(golden: Path) -> None:
     """44 epochs of 3 batches of 8; the prior is found anew in epochs 20 and 40, after each batch."""
     values = stored(golden, "gh_trace.npz")

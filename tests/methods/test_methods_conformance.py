@@ -132,6 +132,7 @@ def test_the_suite_rejects(bad: str, check: Callable[[str], None]) -> None:
         check(bad)
 
 
+@pytest.mark.journeys
 def test_the_suite_rejects_what_a_checkpoint_would_forget(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -195,6 +195,7 @@ def test_settings_of_our_resnets_are_left_out_for_other_networks_and_refused_whe
         choose(1_000, backbone__name="timm:test_resnet", **{f"backbone__{setting}": value})
 
 
+@pytest.mark.journeys
 def test_the_views_have_a_size_that_the_network_takes() -> None:
     assert choose(1_000, backbone__name="timm:deit_tiny_patch16_224")[0].views.size == 96
     config, choices = choose(

@@ -230,6 +230,7 @@ def test_an_image_that_changed_since_a_build_was_killed_is_stored_as_it_is_now(
     assert_equal(build_store(files, tmp_path / "store"), files)
 
 
+@pytest.mark.journeys
 def test_two_builds_at_once_do_not_mix(files: ImageFiles, tmp_path: Path) -> None:
     def advance(number: int) -> None:
         with pytest.raises(

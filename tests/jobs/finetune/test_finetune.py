@@ -73,6 +73,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in names}
 
 
+@pytest.mark.journeys
 def test_the_linear_mode_is_as_good_as_scikit_learns_logistic_regression(
     run: Run, tmp_path: Path
 ) -> None:
