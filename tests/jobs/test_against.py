@@ -141,7 +141,9 @@ def test_without_labels_it_says_what_can_be_measured_and_which_labels_would_answ
     assert "cannot be known without labels" in found.output
     assert "by untrained" in found.output
     output = " ".join(found.output.split())
-    assert "two accuracies differ by about 21 points" in output, "of 24 images, not the usual 5"
+    assert "two shares of right images differ by about 21 points" in output, (
+        "of 24 images, not the usual 5"
+    )
     to_label = run.folder / "to_label.csv"
     lines = to_label.read_text().splitlines()
     assert lines[0] == "path,label"

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import warnings
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from PIL import Image
 from torch import nn
 
 from one_training import OneTraining, patch_steps
-from sdclr import PretrainConfig, Run, load_backbone, pretrain, recipe, resume
+from sdclr import Observer, PretrainConfig, Run, load_backbone, pretrain, recipe, resume
 from sdclr.batch import Views
 from sdclr.errors import (
     CheckpointError,
@@ -27,11 +28,13 @@ from sdclr.errors import (
     MissingInputError,
     NonFiniteError,
     Preempted,
+    RunFolderError,
     StorageError,
 )
 from sdclr.jobs.pretrain.build import graphs_hold
 from sdclr.jobs.pretrain.training import Training, TrainingState
 from sdclr.methods.simclr import SimCLR
+from sdclr.observers import EpochDone
 from sdclr.presentation.progress import NoProgress
 from sdclr.storage.durable_files import Files
 from sdclr.storage.tensor_files import read_tensors, write_tensors
@@ -958,3 +961,47 @@ def test_a_loss_that_is_not_finite_names_the_files_of_its_images(tmp_path: Path)
     one.step(first)
     with pytest.raises(NonFiniteError, match=", ".join(rf"{i}\.png" for i in first.index.tolist())):
         one.require_finite()
+
+
+class Redirects(Observer):
+    """After the first epoch, another folder is where the run's was."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        self.act = act
+
+    def on_epoch(self, done: EpochDone) -> None:
+        if done.epoch == 1:
+            self.act()
+
+
+@pytest.mark.filterwarnings(r"ignore:.*log\.txt cannot be written")
+@pytest.mark.parametrize("how", ["link", "moved", "removed"])
+def test_a_run_whose_path_leads_elsewhere_ends_and_writes_nothing_there(
+    how: str, tmp_path: Path
+) -> None:
+    config = recipe("digits_simclr").with_overrides(
+        ["backbone.width=2", "views.size=8", "batch_size=200", "epochs=3"]
+    )
+    config = config.with_overrides(["health_every_epochs=0", "checkpoint_every_epochs=1"])
+    other, own, link = tmp_path / "other", tmp_path / "own", tmp_path / "latest"
+    pretrain(config, other)
+    before = {path: path.read_bytes() for path in other.rglob("*") if path.is_file()}
+    own.mkdir()
+    link.symlink_to(own)
+
+    def redirect() -> None:
+        if how == "link":
+            link.unlink()
+            link.symlink_to(other)
+        elif how == "moved":
+            own.rename(tmp_path / "elsewhere")
+        else:
+            shutil.rmtree(own)
+
+    out = link if how == "link" else own
+    with pytest.raises(RunFolderError, match="is no longer the folder in which this run began"):
+        pretrain(config, out, observers=[Redirects(redirect)])
+    assert before == {path: path.read_bytes() for path in other.rglob("*") if path.is_file()}
+    assert own.exists() == (how == "link")
+    if how == "moved":
+        assert resume(tmp_path / "elsewhere").backbone_path.is_file()

@@ -29,9 +29,12 @@ from sdclr import (
     write_report,
 )
 from sdclr.backbones.weights import load_backbone
-from sdclr.image_records import ImageRecords
+from sdclr.data import build_data
+from sdclr.evaluation.balancedness import class_groups
+from sdclr.image_records import COLUMNS, ImageRecords, read_records
 from sdclr.jobs.examine import group_records, layer_densities
 from sdclr.jobs.examine.by_group import by_epoch
+from sdclr.jobs.report.details import counts_trained_on
 from sdclr.methods.magnitude_masks import magnitude_masks
 from sdclr.presentation.progress import NoProgress
 from sdclr.workflows.reports import figures, report
@@ -312,3 +315,25 @@ def test_accuracy_against_the_prune_ratio_is_drawn_of_runs_that_differ_in_it(
         counts = groups["disagreement"]["counts"]["few"]
         rows = table(page, f"disagreement_{number}")
         assert [int(row["images"]) for row in rows if row["group"] == "few"] == counts
+
+
+def test_a_run_on_the_balanced_subset_is_grouped_as_its_evaluation_is(tmp_path: Path) -> None:
+    """By the long-tailed counts: in the subset itself all classes have as many images."""
+    values = [
+        "backbone.width=2",
+        "views.size=8",
+        "batch_size=200",
+        "epochs=1",
+        "record_images=true",
+    ]
+    config = recipe("digits_simclr").with_overrides([*values, "data.subset=balanced"])
+    run = pretrain(config, tmp_path / "x")
+    evaluation = evaluate(run, probes=["knn"])
+    few = class_groups(evaluation.train_counts, "thirds")["few"]
+    data = build_data(config.data)
+    rows = np.isin(data.pretraining_images("balanced").labels, few)
+    recorded = read_records(run.folder, len(rows)).values[0][:, COLUMNS.index("loss")]
+    found = group_records(run)
+    assert found["num_images"]["few"] == rows.sum() == 40 * len(few)
+    assert found["epochs"][0]["record_loss_few"] == pytest.approx(recorded[rows].mean(), rel=1e-5)
+    assert counts_trained_on(run.read_json("split.json"), {"data.subset": "balanced"}) == [40] * 10

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from killing import state_hash
 from one_training import interrupting, patch_steps
@@ -100,3 +104,42 @@ def test_one_that_fails_is_left_out_with_a_warning_and_the_run_ends_the_same(
     assert len(calls) == 1
     assert notes.ends == 1
     assert state_hash(run.folder) == state_hash(pretrain(config(), tmp_path / "whole").folder)
+
+
+class Meddles(Observer):
+    """Changes, after the first epoch, what a training depends on, and may fail or exit besides."""
+
+    def __init__(self, change: Callable[[EpochDone], object], then: BaseException | None) -> None:
+        self.change, self.then = change, then
+
+    def on_epoch(self, done: EpochDone) -> None:
+        if done.epoch == 1:
+            self.change(done)
+            if self.then is not None:
+                raise self.then
+
+
+CHANGES: dict[str, Callable[[EpochDone], object]] = {
+    "train or eval mode": lambda done: done.backbone.eval(),
+    "requires_grad": lambda done: done.backbone.requires_grad_(False),
+    "torch's grad mode": lambda done: torch.set_grad_enabled(False),
+    "torch's default dtype": lambda done: torch.set_default_dtype(torch.float64),
+    "the current folder": lambda done: os.chdir("/"),
+}
+
+
+@pytest.mark.parametrize("then", [None, RuntimeError("server down"), SystemExit(0)])
+@pytest.mark.parametrize("what", CHANGES)
+def test_what_an_observer_leaves_changed_is_set_back(
+    what: str, then: BaseException | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    expected = state_hash(pretrain(config(), Path("alone")))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        run = pretrain(config(), Path("watched"), observers=[Meddles(CHANGES[what], then)])
+    said = [str(one.message) for one in caught]
+    assert any(f"Meddles has changed {what}" in one for one in said)
+    assert any("Meddles failed and no longer watches" in one for one in said) == (then is not None)
+    assert state_hash(run) == expected
+    assert Path.cwd() == tmp_path

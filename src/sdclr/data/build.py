@@ -77,6 +77,14 @@ class Data:
             )
         return self.train.at(self.split.train if subset == "all" else self.split.subset(subset))
 
+    def long_tail_counts(self) -> list[int]:
+        """Images of each class [C] in the long tail: they define many, medium and few, whatever a run trains on."""
+        labels, num_classes = self.train.labels, len(self.class_names)
+        assert labels is not None
+        if self.split is None:
+            return np.bincount(labels, minlength=num_classes).tolist()
+        return self.split.counts("long_tail", labels, num_classes)
+
     def part(self, name: str) -> Images:
         """The test images, or the subset long_tail, balanced, few_shot, train or validation of the split."""
         if name == "test":

@@ -40,7 +40,7 @@ class WithoutLabels:
     view_distance_half_width: float
     """Half-width of its 95 % interval over the images."""
     found: float
-    """Share of the images whose two views are nearest to each other among all."""
+    """Share of the images whose first view is nearer to their own second view than to any other image's."""
     found_half_width: float
 
 

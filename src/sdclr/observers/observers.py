@@ -5,18 +5,26 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable
 
+from torch import nn
+
 from sdclr.errors import Interrupted, Preempted
 from sdclr.observers.observer import EpochDone, Observer, StepDone, TrainingBegins
+from sdclr.observers.undisturbed import Undisturbed
 from sdclr.safe_text import shown
 
 
 class Observers(Observer):
-    """Notifies each of them, in order. One that fails is removed with a warning, unless it is required."""
+    """Notifies each of them, in order.
+
+    One that fails is removed with a warning, unless it is required. What the others change of the ``network`` in
+    training or of the process is restored (:class:`~sdclr.observers.undisturbed.Undisturbed`).
+    """
 
     required = True
 
-    def __init__(self, observers: Iterable[Observer]) -> None:
+    def __init__(self, observers: Iterable[Observer], network: nn.Module) -> None:
         self._observers = list(observers)
+        self._undisturbed = Undisturbed(network)
 
     def on_begin(self, begins: TrainingBegins) -> None:
         self._notify(lambda one: one.on_begin(begins))
@@ -33,10 +41,17 @@ class Observers(Observer):
     def _notify(self, call: Callable[[Observer], None]) -> None:
         for observer in list(self._observers):
             try:
-                call(observer)
+                if observer.required:
+                    call(observer)
+                    continue
+                with self._undisturbed.by(type(observer).__name__):
+                    call(observer)
             except (Preempted, Interrupted):  # raised by a signal, wherever the program is
                 raise
-            except Exception as error:
+            except (
+                Exception,
+                SystemExit,
+            ) as error:  # sys.exit would end an unfinished run as a finished one
                 if observer.required:
                     raise
                 self._observers.remove(observer)

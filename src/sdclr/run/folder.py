@@ -31,7 +31,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from sdclr.errors import DataError, MissingInputError
+from sdclr.errors import DataError, MissingInputError, RunFolderError
 from sdclr.run.files import (
     FINETUNE_FILE,
     IMAGES_FILE,
@@ -42,7 +42,7 @@ from sdclr.run.files import (
 )
 from sdclr.run.metrics import MetricsFile
 from sdclr.run.records import KINDS, check, sound_evaluation
-from sdclr.safe_text import first_of, shown
+from sdclr.safe_text import command, first_of, shown
 from sdclr.storage import durable_files
 from sdclr.storage.checkpoint import CheckpointFolder
 from sdclr.storage.documents import read_json_file, read_yaml_file
@@ -87,6 +87,8 @@ class Run:
         # what is to be read from this run lies in no other folder
         advice = None if self.exists else "choose another --out"
         self._lock = Lock(self.folder / LOCK_FILE, str(self.folder), advice=advice)
+        self._place = self.folder
+        self._identity: tuple[int, int] | None = None
 
     @property
     def config_path(self) -> Path:
@@ -137,6 +139,8 @@ class Run:
     def __enter__(self) -> Self:
         make_folder(self.folder)
         self._lock.__enter__()
+        self._place = self.folder.absolute()
+        self._identity = _identity(self.folder)
         self._remove_leftovers()
         return self
 
@@ -147,6 +151,19 @@ class Run:
         tb: TracebackType | None,
     ) -> None:
         self._lock.__exit__(kind, error, tb)
+
+    def require_in_place(self) -> None:
+        """RunFolderError unless the path still leads to the folder that this process has locked.
+
+        Otherwise files would go into another folder, perhaps that of another run, whose lock another process may hold.
+        """
+        if self._identity is not None and _identity(self.folder) != self._identity:
+            raise RunFolderError(
+                f"{shown(self.folder)} is no longer the folder in which this run began to write, "
+                f"{shown(self._place)}: it was moved or removed, a link on the way leads elsewhere, or the current "
+                "folder has changed. "
+                f"Nothing was written there. If it was moved: {command('sdclr', 'resume')} NEW_PLACE."
+            )
 
     def _remove_leftovers(self) -> None:
         """Remove partly written files of killed processes; only the holder of the lock writes."""
@@ -239,3 +256,11 @@ class Run:
         if not self.metrics_path.exists():  # a run that has not finished its first epoch has none
             self.require()
         return self.metrics_file.entries()
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Device and number of a folder, whatever its name; None where there is none."""
+    with contextlib.suppress(OSError):
+        status = os.stat(folder)
+        return status.st_dev, status.st_ino
+    return None

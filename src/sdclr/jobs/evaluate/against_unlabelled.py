@@ -37,13 +37,16 @@ from sdclr.storage.durable_files import write_atomically
 SAMPLE = 512
 """The most images on which networks are compared."""
 SMALLEST_DIFFERENCE = 0.05
-"""The difference between two accuracies that the proposed labels should resolve."""
+"""The difference between two shares of right images that the proposed labels should resolve."""
 ONE_SIDED = 0.25
 """Assumed share of the images that only one of two networks gets right; lower for similar networks."""
 
 
 def labels_wanted() -> int:
     """How many labelled images resolve SMALLEST_DIFFERENCE: the half-width of a paired 95 % interval then equals it.
+
+    Of the share of right images. The mean over the classes takes more where classes are rare, by how much is not known
+    without labels.
 
     >>> labels_wanted()
     385
@@ -52,7 +55,7 @@ def labels_wanted() -> int:
 
 
 def smallest_difference(num_labels: int) -> float:
-    """The difference between two accuracies that ``num_labels`` labels resolve; the inverse of :func:`labels_wanted`.
+    """The difference between two shares of right images that so many labels resolve; inverse of :func:`labels_wanted`.
 
     >>> round(smallest_difference(385), 3), round(smallest_difference(152), 3)
     (0.05, 0.079)
@@ -84,7 +87,7 @@ class Unlabelled:
         )
         return [
             "Whether pre-training paid off cannot be known without labels.",
-            f"Of {self.num_images} images, this share has two views that are nearest to each other among all: {found}. "
+            f"Of {self.num_images} images, this share has its own second view nearest to its first view: {found}. "
             "That is what training optimises, not a proof of use.",
             self._what_to_label(),
         ]
@@ -95,8 +98,9 @@ class Unlabelled:
         points = math.ceil(100 * smallest_difference(self.num_to_label + self.num_labelled))
         more = f"{self.num_to_label} more" if self.num_labelled else f"the {self.num_to_label}"
         return (
-            f"Label {more} images that {self.to_label} names: that many labels show whether two accuracies differ by "
-            f"about {points} points."
+            f"Label {more} images that {self.to_label} names: that many labels show whether two shares of right "
+            f"images differ by about {points} points. Means over the classes, which are compared here, take more where "
+            "classes are rare."
         )
 
     def to_dict(self) -> dict[str, Any]:

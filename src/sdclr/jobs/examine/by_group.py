@@ -76,8 +76,7 @@ def _members(run: Run, num_images: int, data_path: str | None) -> dict[str, Memb
     if len(images) != num_images:
         raise DataError(f"{RECORDS_FILE} is of {num_images} images, and there are {len(images)}.")
     assert images.labels is not None
-    counts = np.bincount(images.labels, minlength=len(data.class_names)).tolist()
-    groups = class_groups(counts, OF_DATA[data.conventions])
+    groups = class_groups(data.long_tail_counts(), OF_DATA[data.conventions])
     return {name: np.isin(images.labels, classes) for name, classes in groups.items()}
 
 

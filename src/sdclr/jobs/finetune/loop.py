@@ -142,12 +142,14 @@ def _record(
         line |= {f"validation_{name}": value for name, value in validated._asdict().items()}
         note += f", validation {validated.balanced_accuracy:.1%} balanced"
     if training.world.is_first:
+        run.require_in_place()
         run.metrics_file.append(line)
     return note
 
 
 def _save(training: Training, state: State, run: Run) -> None:
     if training.world.is_first:  # it writes for all processes
+        run.require_in_place()
         run.checkpoints.save(to_checkpoint(training, state, run.metrics_file.size()))
 
 

@@ -39,11 +39,11 @@ def estimated(
     measures = {name: round(value, 4) for name, value in measures.items()}
     parts = [f"between random thirds of the images {measures['stability_over_images']:.2f}"]
     if "stability_over_features" in measures:
-        parts.append(f"of the features {measures['stability_over_features']:.2f}")
+        parts.append(f"between halves of the features {measures['stability_over_features']:.2f}")
     sentence = (
-        "Whether this ranking beats chance cannot be known without labels. Its stability: rank "
-        f"correlation {', '.join(parts)}. A stable ranking can still rank the wrong thing; look at "
-        "the first images."
+        "Whether this ranking beats chance cannot be known without labels. How stable densities of these features "
+        f"are, whatever ranks: rank correlation {', '.join(parts)}. A stable ranking can still rank the wrong thing; "
+        "look at the first images."
     )
     return measures, RankingQuality(better_than_chance=None, sentence=sentence)
 

@@ -34,6 +34,7 @@ class CheckpointSchedule:
         require_finite(self.training, self.state)
         if not self.training.world.is_first:
             return
+        run.require_in_place()
         checkpoint = to_checkpoint(self.training, self.state, run.metrics_file.size())
         self._writer.write(run.checkpoints, checkpoint, read_back=read_back)
         self.last_saved_step, self.at_seconds = self.state.step, time.monotonic()

@@ -67,7 +67,7 @@ def health_sample(training: Training) -> HealthSample | None:
         copies.unflatten(0, (-1, COPIES)),
         None if labels is None else labels[positions],
         None if labels is None else _pixels(training, images.at(positions)),
-        {} if labels is None else _groups(training, labels),
+        {} if labels is None else _groups(training),
     )
 
 
@@ -90,9 +90,9 @@ def _classes_in_turn(order: Positions, labels: Positions) -> Positions:
     return order[np.argsort(turn, kind="stable")]
 
 
-def _groups(training: Training, labels: Positions) -> dict[str, list[int]]:
-    counts = np.bincount(labels, minlength=len(training.data.class_names)).tolist()
-    return class_groups(counts, OF_DATA[training.data.conventions])
+def _groups(training: Training) -> dict[str, list[int]]:
+    """As in an evaluation, also for a run on another subset."""
+    return class_groups(training.data.long_tail_counts(), OF_DATA[training.data.conventions])
 
 
 def _views(training: Training, images: Images) -> Views:

@@ -173,7 +173,9 @@ def _watching(
 ) -> Observer:
     """The observers of every step and epoch: the files of the run, the progress, the health, and ``observers``."""
     records = ImageRecordsFile(run, training.images.names)
-    all_observers = Observers([MetricsFile(run), records, ProgressBar(show), *observers])
+    all_observers = Observers(
+        [MetricsFile(run), records, ProgressBar(show), *observers], training.method
+    )
     return HealthCheck(training, all_observers, show, lambda: run.metrics_file.sound()[0])
 
 

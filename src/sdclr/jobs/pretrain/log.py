@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -55,7 +56,8 @@ class LoggedProgress:
     @contextlib.contextmanager
     def written_to(self, folder: Path) -> Iterator[None]:
         """Write every line to LOG_FILE in ``folder`` at once, including an error that ends the block."""
-        self._file = folder / LOG_FILE
+        # also where a link on the way, or the current folder, leads elsewhere later
+        self._file = Path(os.path.realpath(folder)) / LOG_FILE
         waiting, self._waiting = self._waiting, []
         self._append(waiting)
         try:

@@ -57,6 +57,7 @@ def train(
     assert done is not None
     schedule.wait()
     if training.world.is_first:
+        run.require_in_place()
         save_backbone(training, state, run)
         _require_whole_metrics(run, config.epochs)
     observer.on_end(done)
@@ -132,6 +133,8 @@ class Epochs:
         stop_requested = state.is_to_stop(training.sharing, now=True)
         step.require_finite(training, state)
         done = _measured(training, state, epoch, num_steps, clock)
+        if world.is_first:
+            self._run.require_in_place()
         self._observer.on_epoch(done)
         if world.is_first:
             _record_compiling(training, self._run)

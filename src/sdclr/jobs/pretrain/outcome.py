@@ -31,6 +31,7 @@ class Outcome:
 
     def write(self, state: str, step: int, error: Exception | None = None) -> None:
         """``state``: running, done, preempted or failed."""
+        self._run.require_in_place()
         steps = self._run.checkpoints.steps()
         failure = {
             "exit_code": error.exit_code if isinstance(error, SdclrError) else EXIT_BUG,

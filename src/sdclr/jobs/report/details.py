@@ -274,7 +274,7 @@ def _glance(
         health += f" in {counted(num_checks, 'check')}"
     rows = [
         ("What was trained", _network(settings)),
-        ("On what", _images(run, source)),
+        ("On what", _images(run, settings, source)),
         ("How long", _time(settings, environment, entries)),
         ("How it went", f"{_loss(entries)}; health: {health}"),
         ("Run", str(run.folder)),
@@ -323,8 +323,15 @@ def _network(settings: Mapping[str, Any]) -> str:
     return f"{named}, by {method_title(settings)}"
 
 
-def _images(run: Run, source: str) -> str:
-    counts = (run.read_side_file("split.json").get("counts") or {}).get("long_tail") or []
+def counts_trained_on(split: Mapping[str, Any], settings: Mapping[str, Any]) -> list[int]:
+    """The images of each class in the subset that a run trained on, by its split.json; empty if not recorded."""
+    subset = str(settings.get("data.subset"))
+    name = "train" if subset == "all" else subset
+    return (split.get("counts") or {}).get(name) or []
+
+
+def _images(run: Run, settings: Mapping[str, Any], source: str) -> str:
+    counts = counts_trained_on(run.read_side_file("split.json"), settings)
     if not counts:
         return source
     words = f"{source}: {sum(counts):,} images of {len(counts):,} classes"

@@ -19,7 +19,7 @@ from sdclr.data.table import SOURCES
 from sdclr.errors import DataError, MissingInputError
 from sdclr.jobs.report.arms import flatten, setting_text, source_name
 from sdclr.jobs.report.curves import gathered, measured_by_epoch, share_of_few
-from sdclr.jobs.report.details import duration, read_details
+from sdclr.jobs.report.details import counts_trained_on, duration, read_details
 from sdclr.methods.table import method_title
 from sdclr.presentation.report import CURVES, Curves, RunRecord
 from sdclr.presentation.unlabelled import (
@@ -107,7 +107,7 @@ def read_without_labels(
         measures=measures,
         why_not_examined="" if measures else _why_not_examined(run, settings, why_missing or {}),
         why_no_comparison=str(examination.get("why_no_comparison") or ""),
-        num_images=_num_images(split, images, examination),
+        num_images=_num_images(split, settings, images, examination),
         num_sampled=int(examination.get("num_images", 0)),
         curves=_curves(run, method),
         gallery=[row for row in gallery if row is not None],
@@ -201,12 +201,14 @@ def _lacks_code(settings: Mapping[str, Any]) -> bool:
 
 
 def _num_images(
-    split: Mapping[str, Any], images: Mapping[str, Any], examination: Mapping[str, Any]
+    split: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    images: Mapping[str, Any],
+    examination: Mapping[str, Any],
 ) -> int:
     if isinstance(found := images.get("found"), int):
         return found - len(images.get("skipped", []))
-    counts = split.get("counts") or {}
-    return sum(counts.get("long_tail", [])) or int(examination.get("num_images", 0))
+    return sum(counts_trained_on(split, settings)) or int(examination.get("num_images", 0))
 
 
 def _description(
