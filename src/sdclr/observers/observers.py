@@ -48,10 +48,8 @@ class Observers(Observer):
                     call(observer)
             except (Preempted, Interrupted):  # raised by a signal, wherever the program is
                 raise
-            except (
-                Exception,
-                SystemExit,
-            ) as error:  # sys.exit would end an unfinished run as a finished one
+            # sys.exit would end an unfinished run as if it were finished
+            except (Exception, SystemExit) as error:
                 if observer.required:
                     raise
                 self._observers.remove(observer)

@@ -42,7 +42,7 @@ from sdclr.run.files import (
 )
 from sdclr.run.metrics import MetricsFile
 from sdclr.run.records import KINDS, check, sound_evaluation
-from sdclr.safe_text import command, first_of, shown
+from sdclr.safe_text import first_of, shown
 from sdclr.storage import durable_files
 from sdclr.storage.checkpoint import CheckpointFolder
 from sdclr.storage.documents import read_json_file, read_yaml_file
@@ -162,7 +162,7 @@ class Run:
                 f"{shown(self.folder)} is no longer the folder in which this run began to write, "
                 f"{shown(self._place)}: it was moved or removed, a link on the way leads elsewhere, or the current "
                 "folder has changed. "
-                f"Nothing was written there. If it was moved: {command('sdclr', 'resume')} NEW_PLACE."
+                "Nothing was written there. If it was moved, continue at its new place (sdclr resume NEW_PLACE)."
             )
 
     def _remove_leftovers(self) -> None:

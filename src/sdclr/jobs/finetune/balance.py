@@ -39,7 +39,7 @@ def balanced(labels: Positions, num_classes: int, balance: Balance) -> Balanced:
     """
     counts = torch.from_numpy(np.bincount(labels, minlength=num_classes)).double()
     if balance == "weights":
-        return Balanced((len(labels) / (num_classes * counts)), None, None)
+        return Balanced(len(labels) / (num_classes * counts), None, None)
     if balance == "sampling":
         return Balanced(None, (1 / counts)[torch.from_numpy(labels)], None)
     if balance == "logits":
