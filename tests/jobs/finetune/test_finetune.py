@@ -227,7 +227,9 @@ def test_a_finished_model_is_returned_as_it_is_and_others_are_refused(
     assert again.result == model.result
     with pytest.raises(ConfigError, match=r"started with other settings[\s\S]*epochs: 2 -> 3"):
         finetune(run, DIGITS, tmp_path / "m", epochs=3)
-    with pytest.raises(ConfigError, match=r"started with other settings[\s\S]*classes: 10 -> 3"):
+    with pytest.raises(
+        ConfigError, match=r"started with other settings[\s\S]*classes: 10 -> 3; no longer: "
+    ):
         finetune(run, labels_of(photos), tmp_path / "m", epochs=2)
     with pytest.raises(ConfigError, match="device must be auto"):
         finetune(run, DIGITS, tmp_path / "new", device="tpu")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ from sdclr.run import Run
 from sdclr.run.environment import environment, own_version
 from sdclr.run.files import FINETUNE_FILE, LOCK_FILE, looks_like_a_run
 from sdclr.run.refusals import require_elsewhere
-from sdclr.safe_text import counted, shown
+from sdclr.safe_text import counted, first_of, shown
 from sdclr.storage.checkpoint import Checkpoint
 from sdclr.storage.durable_files import is_leftover, storage_errors
 from sdclr.storage.row_parts import RowParts
@@ -259,9 +260,7 @@ def _agree(
     if config.augment != "none" and saved.get("views", views) != views:
         differences.append("the views that the start records of its pre-training")
     if saved["class_names"] != labelled.class_names:
-        differences.append(
-            f"classes: {len(saved['class_names'])} -> {len(labelled.class_names)}, or other names"
-        )
+        differences.append(_other_classes(saved["class_names"], labelled.class_names))
     elif _at(saved["data"], "fingerprint") != labelled.fingerprint:
         differences.append("the labelled images, their content or their labels")
     if differences and not run.checkpoints and not is_classifier(run.folder):
@@ -273,6 +272,18 @@ def _agree(
             + "\n  ".join(differences)
             + "\nPut them back to continue, or choose another --out."
         )
+
+
+def _other_classes(before: Sequence[str], now: Sequence[str]) -> str:
+    """ "classes: 3 -> 2; no longer: cat", for classes that differ."""
+    words = [f"classes: {len(before)} -> {len(now)}"]
+    for title, names in (
+        ("no longer", [one for one in before if one not in now]),
+        ("new", [one for one in now if one not in before]),
+    ):
+        if names:
+            words.append(f"{title}: {first_of([shown(name, 40) for name in names], 3)}")
+    return "; ".join(words) if len(words) > 1 else f"{words[0]}, in another order"
 
 
 def _at(section: object, name: str) -> object:
