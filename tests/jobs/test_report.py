@@ -208,7 +208,9 @@ def test_images_as_they_are_given_are_no_splits(tmp_path: Path) -> None:
     run = write_run(tmp_path / "photos", 1)
     report = build_report([run])
     assert not report.is_as_given
-    assert any("over n splits" in note for note in tables.reading_notes(report))
+    assert tables.reading_notes(report)[0].startswith("Percent. "), "n = 1: there is no spread"
+    two = build_report([run, write_run(tmp_path / "second", 2)])
+    assert any("over n splits" in note for note in tables.reading_notes(two))
     edit(run / "split.json", source="as given")
     report = build_report([run])
     assert report.is_as_given

@@ -21,7 +21,7 @@ from sdclr.mean_std import MeanStd
 from sdclr.presentation.report import COLUMNS, HEADERS, Column, Comparison, Report, Row
 from sdclr.safe_text import csv_row, markdown, markdown_line, one_line
 
-_COUNTED = "in the long-tailed set (all training images, if no split was drawn)."
+_COUNTED = "in the long-tailed set (all training images, if none was drawn)."
 GROUP_CONVENTIONS = {
     "thirds": f"Many, Medium, Few: thirds of the classes by how many images they have {_COUNTED}",
     "thresholds": f"Many, Medium, Few: classes with more than 100, 20 to 100, fewer than 20 images {_COUNTED}",
