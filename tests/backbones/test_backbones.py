@@ -190,6 +190,7 @@ def test_custom_networks_come_back_with_their_module_only(tmp_path: Path) -> Non
         )
 
 
+@pytest.mark.journeys
 @pytest.mark.parametrize(
     "config",
     [

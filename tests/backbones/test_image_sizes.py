@@ -60,6 +60,7 @@ def test_looking_for_the_size_leaves_the_random_numbers_alone() -> None:
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
+@pytest.mark.journeys
 def test_a_network_that_takes_no_such_images_is_an_error_that_names_the_size() -> None:
     with pytest.raises(ConfigError, match=r"96 x 96 px.*views\.size"):
         fitted_to(BackboneConfig(name="timm:efficientformer_l1"), 96)

@@ -105,6 +105,7 @@ def test_a_network_that_is_much_larger_than_its_file_is_not_built(
         load_backbone(path)
 
 
+@pytest.mark.journeys
 def test_a_network_whose_unsaved_buffers_fit_no_memory_is_not_built(tmp_path: Path) -> None:
     path = tmp_path / "b.safetensors"
     architecture = {"name": "timm:swin_tiny_patch4_window7_224", "options": {"img_size": 14_336}}

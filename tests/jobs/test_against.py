@@ -32,6 +32,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     )
 
 
+@pytest.mark.journeys
 def test_the_runs_side_is_what_evaluate_measures(run: Run) -> None:
     found = compare(run, ["untrained", "pixels", "colours"], probes=["knn", "linear"])
     evaluation = evaluate(run, probes=["knn", "linear"])

@@ -18,6 +18,7 @@ def test_a_converted_file_loads_like_one_of_ours(tmp_path: Path, golden: Path) -
         )
 
 
+@pytest.mark.journeys
 def test_pre_training_starts_from_a_converted_file(tmp_path: Path, golden: Path) -> None:
     convert(golden / "upstream_sdclr_resnet18_w8.pt", tmp_path / "out.safetensors")
     values = {

@@ -30,6 +30,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     )
 
 
+@pytest.mark.journeys
 def test_the_cached_protocol_measures_three_probes_and_writes_them_down(run: Run) -> None:
     result = evaluate(run.folder)
     assert result.to_dict() == json.loads(run.evaluation_path("cached").read_text())
@@ -183,6 +184,7 @@ def test_groups_come_from_the_long_tail_also_for_a_run_on_its_balanced_twin(tmp_
     assert max(result.train_counts) > 10 * min(result.train_counts)
 
 
+@pytest.mark.journeys
 def test_imagenet_lists_are_evaluated_by_the_imagenet_protocol(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

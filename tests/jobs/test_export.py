@@ -125,6 +125,7 @@ def test_a_new_run_starts_from_what_was_exported(
     torch.testing.assert_close(found, features(resnet18), rtol=0, atol=1e-5)
 
 
+@pytest.mark.journeys
 @pytest.mark.parametrize("format", ["torch-export"])
 def test_no_training_starts_from_a_program(format: str, small: Path, tmp_path: Path) -> None:
     out = export(small, format, tmp_path / "p.pt2")
@@ -250,6 +251,7 @@ def test_a_missing_package_says_what_to_install(
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.journeys
 @pytest.mark.parametrize(
     "format",
     [
@@ -372,6 +374,7 @@ def test_timm_prepares_an_image_file_as_embed_does(size: int) -> None:
     torch.testing.assert_close(prepare(image), ours, rtol=0, atol=1e-6)
 
 
+@pytest.mark.journeys
 def test_a_folder_says_how_timm_prepares_images(tmp_path: Path) -> None:
     source = saved(tmp_path / "b.safetensors", "resnet18", image_size=32, stem="large")
     out = export(source, "huggingface", tmp_path / "theirs")

@@ -178,6 +178,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     )
 
 
+@pytest.mark.journeys
 def test_a_run_killed_between_checkpoints_repeats_only_what_was_lost(tmp_path: Path) -> None:
     config = tiny("sdclr", "checkpoint_every_epochs=2")
     whole = pretrain(config, tmp_path / "whole")
@@ -254,6 +255,7 @@ def test_a_missing_part_of_the_state_is_an_error_not_a_default(tmp_path: Path) -
             resume(tmp_path / part)
 
 
+@pytest.mark.journeys
 def test_the_global_random_state_has_no_influence(tmp_path: Path, finished: Run) -> None:
     torch.manual_seed(999)
     np.random.seed(3)  # noqa: NPY002

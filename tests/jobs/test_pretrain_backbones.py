@@ -136,6 +136,7 @@ def test_options_that_leave_no_trace_in_the_weights_are_a_warning(tmp_path: Path
         pretrain(config, tmp_path / "run")
 
 
+@pytest.mark.journeys
 def test_a_vit_gets_its_image_size_from_the_views_and_loads_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,6 +159,7 @@ def test_a_vit_gets_its_image_size_from_the_views_and_loads_back(
         pretrain(other, tmp_path / "other")
 
 
+@pytest.mark.journeys
 def test_what_auto_prunes_is_said_recorded_and_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -494,6 +494,7 @@ def test_an_empty_group_of_classes_leaves_no_comparison(tmp_path: Path) -> None:
     assert {c.measure for c in report.comparisons} == {"all", "group_std"}
 
 
+@pytest.mark.journeys
 def test_html_goes_into_the_run_or_the_folder_of_the_runs(
     two_arms: list[Path], tmp_path: Path
 ) -> None:
@@ -566,6 +567,7 @@ def test_the_share_of_weights_that_the_competitor_can_be_pruned_of_is_stated(
         assert build_report(two_arms).rows, "numbers do not depend on it"
 
 
+@pytest.mark.journeys
 def test_a_curve_is_one_row(
     two_arms: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,6 +95,7 @@ def test_the_published_arms_ask_for_the_published_operations(
     assert (asked.number, asked.lowest_strength) == (number, lowest)
 
 
+@pytest.mark.journeys
 def test_the_first_epoch_is_simclrs_bit_for_bit_and_the_second_is_not(tmp_path: Path) -> None:
     found, plain = (
         pretrain(conformance.run_config(name, "method.projection_dim=8"), tmp_path / name).metrics()

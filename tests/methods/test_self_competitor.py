@@ -137,6 +137,7 @@ def two_backward_gradients(
     return dict(zip(names, gradients, strict=True))
 
 
+@pytest.mark.journeys
 def test_the_joint_step_gives_the_two_backward_gradients_on_resnet18() -> None:
     torch.manual_seed(0)
     network = torchvision.models.resnet18(num_classes=16).double()
@@ -177,6 +178,7 @@ STOCK = {
 }
 
 
+@pytest.mark.journeys
 @pytest.mark.parametrize("name", STOCK)
 def test_any_stock_network_works_unchanged(name: str) -> None:
     network = STOCK[name]()

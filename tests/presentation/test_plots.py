@@ -144,6 +144,7 @@ def kinds_of_bars() -> list[object]:
     ]
 
 
+@pytest.mark.journeys
 @pytest.mark.parametrize(("largest", "lopsided", "named"), kinds_of_bars())
 @pytest.mark.parametrize("num_classes", [1, 2, 10, 100, 1000])
 def test_no_labels_touch_at_any_number_of_classes(
