@@ -267,7 +267,40 @@ def test_differences_are_between_the_seeds_that_both_arms_have(tmp_path: Path) -
     means = {row.arm: row.values["all"].mean for row in report.rows if row.probe == "linear"}
     assert means["SimCLR"] == pytest.approx(np.mean([0.4, 0.3, 0.25]))  # all seeds
     assert "Linear probe: SimCLR 1 to 2, SDCLR 1 to 2" in report.description
-    assert "over the seeds of a split that both have" in report.description
+    assert (
+        "do not have the same seeds. A difference is over those that both arms have, and over all seeds of a split "
+        "where none is common (split 3)" in report.description
+    )
+
+
+def test_arms_with_as_many_but_other_seeds_or_splits_are_named(tmp_path: Path) -> None:
+    """The means and the difference have opposite signs here, which a reader has to be told of."""
+    ours = {(1, 1): 0.30, (1, 2): 0.50}
+    theirs = {(1, 1): 0.33, (1, 3): 0.35}
+
+    def report_of(
+        where: str, ours: dict[Any, float], theirs: dict[Any, float]
+    ) -> report_data.Report:
+        return build_report([
+            write_run(tmp_path / where / f"{name}-{split}-{seed}", split, seed, method, accuracy)
+            for name, method, values in (("a", None, ours), ("b", SDCLR, theirs))
+            for (split, seed), accuracy in values.items()
+        ])  # fmt: skip
+
+    rest = {(2, 1): 0.3, (2, 2): 0.3}
+    report = report_of("seeds", ours | rest, theirs | rest)
+    assert "do not have the same seeds. A difference is over those that both arms have; it" in (
+        report.description
+    )
+    assert "as many seeds" not in report.description
+    means = {row.arm: row.values["all"].mean for row in report.rows if row.probe == "linear"}
+    found = next(c for c in report.comparisons if (c.probe, c.measure) == ("linear", "all"))
+    assert found.interval is not None
+    assert found.interval[0] > 0 > means["SDCLR"] - means["SimCLR"]
+    report = report_of("splits", {(1, 1): 0.3, (2, 1): 0.3}, {(1, 1): 0.3, (3, 1): 0.3})
+    assert "do not have the same splits." in report.description
+    report = report_of("same", ours, dict.fromkeys(ours, 0.3))
+    assert "do not have the same" not in report.description
 
 
 def test_seeds_of_one_split_are_what_is_counted_where_there_is_no_other(tmp_path: Path) -> None:

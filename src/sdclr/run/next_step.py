@@ -27,6 +27,33 @@ def report_command(*runs: Run, protocol: str | None = None, more: Sequence[str] 
     return command("sdclr", "report", *(run.folder for run in runs), *rule, *uses, *more)
 
 
+def evaluate_command(*runs: Run, more: Sequence[object] = (), labels: bool | None = None) -> str:
+    """The command that evaluates these runs, with ``more`` options and those that these runs need.
+
+    ``labels``: whether it needs --labels FILE; None: where an earlier evaluation had its own labels.
+    """
+    folders = (run.folder for run in runs)
+    rule = max(map(_untested_option, runs))
+    uses = use_options_of(runs, "backbone", "data")
+    found = command("sdclr", "evaluate", *folders, *more, *rule, *uses)
+    needed = any(map(_labels_came_later, runs)) if labels is None else labels
+    return f"{found} --labels FILE" if needed else found
+
+
+def _untested_option(run: Run) -> list[str]:
+    with contextlib.suppress(DataError, MissingInputError):
+        return _evaluable(run.read_json("split.json").get("counts") or {}) or []
+    return []
+
+
+def _labels_came_later(run: Run) -> bool:
+    for protocol in run.evaluated_protocols():
+        with contextlib.suppress(DataError, MissingInputError):
+            if run.read_json(f"evaluation/{protocol}.json").get("labels"):
+                return True
+    return False
+
+
 def _protocol_option(runs: Sequence[Run], wanted: str | None) -> list[str]:
     """The option that chooses a protocol, where all runs were evaluated under several."""
     shared = set.intersection(*(run.evaluated_protocols() for run in runs)) if runs else set()
@@ -72,11 +99,9 @@ def _next_when_done(run: Run) -> str | None:
         split, settings = run.read_json("split.json"), run.settings()
     evaluations = [run.evaluation_path(name).stat().st_mtime for name in run.evaluated_protocols()]
     if not evaluations and not split:
-        return command("sdclr", "evaluate", run.folder, *use_options(run, "backbone", "data"))
-    if not evaluations and (options := _evaluable(split.get("counts") or {})) is not None:
-        return command(
-            "sdclr", "evaluate", run.folder, *options, *use_options(run, "backbone", "data")
-        )
+        return evaluate_command(run)
+    if not evaluations and _evaluable(split.get("counts") or {}) is not None:
+        return evaluate_command(run)
     page, mined = run.folder / "report.html", run.folder / MINED_FOLDER
     profiled = [path.stat().st_mtime for path in [mined / PROFILE_FILE] if path.is_file()]
     if not page.is_file() or page.stat().st_mtime < max([*evaluations, *profiled], default=0.0):

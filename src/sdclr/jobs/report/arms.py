@@ -26,6 +26,7 @@ from sdclr.jobs.report.run_folder import RunFolder
 from sdclr.presentation.report import Over
 from sdclr.run import Run
 from sdclr.run.consistency import foreign_metrics, require_own_backbone, require_own_evaluation
+from sdclr.run.next_step import evaluate_command
 from sdclr.safe_text import command, shown
 from sdclr.settings import PretrainConfig
 
@@ -104,9 +105,9 @@ def read_arms(
 
 def _how_to_evaluate(path: Path) -> str:
     if Run(path).read_side_file("split.json", optional=True).get("source") != "unlabelled":
-        return f"run `{command('sdclr', 'evaluate', path)}` first."
+        return f"run `{evaluate_command(Run(path))}` first."
     return (
-        f"its images have no labels. Once some have: `{command('sdclr', 'evaluate', path)} --labels FILE`; until then "
+        f"its images have no labels. Once some have: `{evaluate_command(Run(path), labels=True)}`; until then "
         f"`{command('sdclr', 'report', path)}` shows this run alone."
     )
 
@@ -123,7 +124,7 @@ def _common_protocol(paths: Sequence[Path], wanted: str | None) -> str:
             if wanted not in have:
                 raise MissingInputError(
                     f"{path} has no evaluation under protocol {wanted!r}, only {', '.join(sorted(have))}; "
-                    f"run `{command('sdclr', 'evaluate', path, '--protocol', wanted)}` first."
+                    f"run `{evaluate_command(Run(path), more=['--protocol', wanted])}` first."
                 )
         return wanted
     shared = set.intersection(*found.values())

@@ -10,7 +10,8 @@ from sdclr.errors import ConfigError, DataError
 from sdclr.jobs.report.run_folder import RunFolder
 from sdclr.run import Run
 from sdclr.run.files import CONTENTS_FILE
-from sdclr.safe_text import command, shown
+from sdclr.run.next_step import evaluate_command
+from sdclr.safe_text import shown
 
 OWN_IMAGES = ("images", "arrays", "given")
 """Data sets whose name does not identify their content."""
@@ -122,10 +123,10 @@ def _has_own_labels(a: RunFolder, b: RunFolder) -> bool:
 
 def _measured_on_others(a: RunFolder, b: RunFolder) -> ConfigError:
     """The error for two evaluations, at least one with its own labels or test set."""
-    same = command("sdclr", "evaluate", a.path, b.path)
+    same = evaluate_command(Run(a.path), Run(b.path), labels=True)
     return ConfigError(
         f"{a.path} was evaluated with {_measured_on(a)}, and {b.path} with {_measured_on(b)}: other images or "
-        f"labels, so their numbers are not comparable. Evaluate both alike ({same} --labels FILE), or report each "
+        f"labels, so their numbers are not comparable. Evaluate both alike ({same}), or report each "
         "alone."
     )
 

@@ -1,4 +1,4 @@
-"""Which runs a table rests on: those without a probe, and splits with different numbers of seeds."""
+"""Which runs a table rests on: those without a probe, splits with different numbers of seeds, arms with other seeds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from sdclr.jobs.report.arms import Arm
 from sdclr.jobs.report.run_folder import RunFolder
-from sdclr.safe_text import command, first_of, shown
+from sdclr.run import Run
+from sdclr.run.next_step import evaluate_command
+from sdclr.safe_text import first_of, shown
 
 
 def coverage_remarks(arms: Sequence[Arm], headings: Mapping[str, str], protocol: str) -> list[str]:
@@ -30,8 +32,8 @@ def _left_out(runs: Sequence[RunFolder], headings: Mapping[str, str], protocol: 
     sentences = []
     for rows, probes in probes_of.items():
         names = [shown(runs[row].path) for row in rows]
-        one = command("sdclr", "evaluate", runs[rows[0]].path, "--protocol", protocol)
-        one += f" {command('--probes', ','.join(probes))}"
+        options = ["--protocol", protocol, "--probes", ",".join(probes)]
+        one = evaluate_command(Run(runs[rows[0]].path), more=options)
         sentences.append(
             f"{', '.join(headings[probe] for probe in probes)}: {len(rows)} of {len(runs)} runs have no result and "
             f"are left out ({first_of(names)}); `{one}` adds it."
@@ -54,11 +56,39 @@ def _unequal_seeds(arms: Sequence[Arm], headings: Mapping[str, str]) -> list[str
             found.append(f"{heading}: {', '.join(texts)}")
     if not found:
         return []
-    paired = "; a difference between arms is over the seeds of a split that both have"
     return [
-        f"Not every split has as many seeds ({'; '.join(found)}). A mean over splits counts each split once"
-        f"{paired if len(arms) > 1 else ''}."
+        f"Not every split has as many seeds ({'; '.join(found)}). A mean over splits counts each split once."
     ]
+
+
+def difference_remarks(arms: Sequence[Arm], probes: Sequence[str]) -> list[str]:
+    """What the differences from the first arm are over where an arm has other splits or seeds; else nothing."""
+    differ: set[str] = set()
+    without_common: set[int] = set()
+    for probe in probes:
+        ours, *others = (_seeds_by_repeat(arm, probe) for arm in arms)
+        for theirs in others:
+            common = ours.keys() & theirs.keys()
+            if common and ours.keys() != theirs.keys():
+                differ.add(arms[0].over)
+            for number in common:
+                if ours[number] != theirs[number]:
+                    differ.add("seeds")
+                if not ours[number] & theirs[number]:
+                    without_common.add(number)
+    if not differ:
+        return []
+    numbers = ", ".join(map(str, sorted(without_common)))
+    rest = f", and over all seeds of a split where none is common (split {numbers})"
+    return [
+        f"The arms do not have the same {' and '.join(sorted(differ, reverse=True))}. A difference is over those that "
+        f"both arms have{rest if numbers else ''}; it can differ from the difference of the means."
+    ]
+
+
+def _seeds_by_repeat(arm: Arm, probe: str) -> dict[int, set[int]]:
+    """Split number -> its seeds; or each seed -> itself."""
+    return {number: {run.seed for run in runs} for number, runs in arm.repeats(probe).items()}
 
 
 def _range(numbers: Sequence[int]) -> str:

@@ -5,7 +5,6 @@ Reads what other jobs have written; missing parts stay empty, and the page gives
 
 from __future__ import annotations
 
-import contextlib
 import re
 import statistics
 import warnings
@@ -14,7 +13,6 @@ from itertools import pairwise
 from typing import Any
 
 from sdclr.compute.process_state import silenced_warnings
-from sdclr.errors import DataError
 from sdclr.evaluation.probes import PROBES
 from sdclr.evaluation.verdict import mean_interval
 from sdclr.jobs.report.arms import flatten, setting_text
@@ -42,7 +40,7 @@ from sdclr.run.files import (
     MINED_FOLDER,
     PROFILE_FILE,
 )
-from sdclr.run.next_step import report_command
+from sdclr.run.next_step import evaluate_command, report_command
 from sdclr.safe_text import command, counted
 
 _OF_OTHERS = {
@@ -182,7 +180,7 @@ def _own(run: Run, name: str, evaluated: Mapping[str, Any] | None = None) -> Map
 
 
 def _needs_labels(run: Run) -> str:
-    return f"needs labels for some of the images: {command('sdclr', 'evaluate', run.folder, '--labels')} FILE"
+    return f"needs labels for some of the images: {evaluate_command(run, labels=True)}"
 
 
 def _rivals(against: Mapping[str, Any]) -> list[Rival]:
@@ -295,26 +293,14 @@ def _verdict(run: Run, examined: str, against: Mapping[str, Any]) -> tuple[str, 
     if against.get("without_labels") and not run.evaluated_protocols():
         return str(against["verdict"]), "open", str(against["next"])
     if run.evaluated_protocols():
-        advised = command("sdclr", "evaluate", run.folder, "--against", RIVALS)
-        if _labels_came_later(run):
-            advised += " --labels FILE"
+        advised = evaluate_command(run, more=["--against", RIVALS])
         return (
             "Whether pre-training paid off is not known: the run was compared with nothing.",
             "open",
             f"{advised} && {report_command(run)}",
         )
-    advised = command("sdclr", "evaluate", run.folder, "--labels")
     labels = "Whether the classes are told apart cannot be known without labels; some hundred of them are enough."
-    return f"{examined} {labels}".lstrip(), "open", f"{advised} FILE"
-
-
-def _labels_came_later(run: Run) -> bool:
-    """Whether evaluating again needs --labels."""
-    for protocol in run.evaluated_protocols():
-        with contextlib.suppress(DataError):
-            if run.read_evaluation(protocol).get("labels"):
-                return True
-    return False
+    return f"{examined} {labels}".lstrip(), "open", evaluate_command(run, labels=True)
 
 
 def _network(settings: Mapping[str, Any]) -> str:

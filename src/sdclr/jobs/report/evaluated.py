@@ -12,7 +12,7 @@ from pathlib import Path
 from sdclr.errors import MissingInputError
 from sdclr.evaluation.balancedness import GroupConvention
 from sdclr.jobs.report.arms import probe_headings, read_arms
-from sdclr.jobs.report.coverage import coverage_remarks
+from sdclr.jobs.report.coverage import coverage_remarks, difference_remarks
 from sdclr.jobs.report.evaluated_numbers import (
     chance,
     class_bars,
@@ -33,7 +33,8 @@ from sdclr.jobs.report.evaluated_text import (
     source_of,
 )
 from sdclr.presentation.report import Report
-from sdclr.safe_text import command
+from sdclr.run import Run
+from sdclr.run.next_step import evaluate_command
 
 
 def build_report(
@@ -63,13 +64,17 @@ def build_report(
     probes = list(headings)
     if not probes:
         raise MissingInputError(
-            f"no probe has a result in {folders[0].path}; run `{command('sdclr', 'evaluate', folders[0].path)}` first."
+            f"no probe has a result in {folders[0].path}; run `{evaluate_command(Run(folders[0].path))}` first."
         )
     comparisons = [c for probe in probes for arm in arms[1:] for c in compare(arms[0], arm, probe)]
     return Report(
         title=f"{' against '.join(dict.fromkeys(arm.method for arm in arms))} on {source_of(folders)}",
         description=" ".join(
-            [description(arms, protocol), *coverage_remarks(arms, headings, protocol)]
+            [
+                description(arms, protocol),
+                *coverage_remarks(arms, headings, protocol),
+                *difference_remarks(arms, probes),
+            ]
         ),
         group_convention=folders[0].evaluation.group_convention,
         dataset=folders[0].evaluation.dataset,

@@ -32,7 +32,8 @@ from sdclr.presentation import paper_table
 from sdclr.presentation.paper import COLUMNS, PaperArm, PaperRow, PaperTable
 from sdclr.presentation.tables import GROUP_CONVENTIONS, MARKDOWN_MARK
 from sdclr.recipes import SYSTEMS, recipe
-from sdclr.safe_text import command
+from sdclr.run import Run
+from sdclr.run.next_step import evaluate_command
 
 SUBSETS = {"long_tail": "D_i", "balanced": "D_b", "all": "all images"}
 
@@ -59,7 +60,7 @@ def build_paper_table(
         names = ", ".join(PROBES[probe].display_name for probe in published)
         raise MissingInputError(
             f"{first.path} has none of the probes that the paper's table is made of ({names}); "
-            f"run `{command('sdclr', 'evaluate', first.path)} --probes {','.join(published)}` first."
+            f"run `{evaluate_command(Run(first.path), more=['--probes', ','.join(published)])}` first."
         )
     probes = sorted(headings, key=lambda probe: probe not in published)  # the paper's first
     return PaperTable(

@@ -34,8 +34,8 @@ from sdclr.presentation.unlabelled import (
 from sdclr.run import Run
 from sdclr.run.consistency import require_own_backbone
 from sdclr.run.files import CHOICES_FILE, EXAMINATION_FOLDER, IMAGES_FILE, MAP_FILE
-from sdclr.run.next_step import next_command, report_command
-from sdclr.safe_text import command, counted, visible
+from sdclr.run.next_step import evaluate_command, next_command, report_command
+from sdclr.safe_text import counted, visible
 from sdclr.storage import durable_files
 
 EXAMINATION = f"{EXAMINATION_FOLDER}/numbers.json"
@@ -230,8 +230,8 @@ def _description(
         return trained
     if run.read_side_file("split.json", optional=True).get("source") != "unlabelled":
         return f"{trained} Nothing was evaluated."
-    later = command("sdclr", "evaluate", run.folder, "--labels")
-    return f"{trained} Nothing was evaluated. With labels for some of the images: {later} FILE"
+    later = evaluate_command(run, labels=True)
+    return f"{trained} Nothing was evaluated. With labels for some of the images: {later}"
 
 
 def _measures(examination: Mapping[str, Any]) -> list[Measure]:
