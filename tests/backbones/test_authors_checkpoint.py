@@ -116,12 +116,15 @@ def test_what_is_no_checkpoint_of_theirs_is_refused_by_name(tmp_path: Path, gold
     without = {k: v for k, v in state.items() if k != "module.layer2.0.conv1.weight"}
     shallow = {k: v for k, v in state.items() if "layer3.1" not in k}
     other_mean = state | {"module.normalize.mean": torch.tensor([0.5, 0.5, 0.5])}
+    # ImageNet's constants themselves are 0 as integers
+    integers = state | {"module.normalize.std": torch.zeros(3, dtype=torch.int64)}
     for changed, words in (
         ([1, 2], "holds a list"),
         ({"state_dict": {}}, "no state_dict"),
         ({"state_dict": without}, "1 missing"),
         ({"state_dict": shallow}, r"\(2, 2, 1, 2\) BasicBlocks"),
         ({"state_dict": other_mean}, "normalises its input"),
+        ({"state_dict": integers}, r"normalises its input by \[0, 0, 0\]"),
         ({"state_dict": {"fc.weight": torch.zeros(2, 2)}}, "no conv1.weight"),
         (
             {"state_dict": state | {"conv1.weight": state["module.conv1.weight"]}},

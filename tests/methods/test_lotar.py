@@ -82,6 +82,25 @@ def test_two_images_behind_a_norm_weigh_one_and_their_gradient_is_simclrs(
             torch.testing.assert_close(one, other)
 
 
+@pytest.mark.parametrize("bias", [0.0, 5.0])
+def test_two_images_behind_a_norm_weigh_one_in_half_precision(bias: float) -> None:
+    """Projections are rounded to bfloat16, and with a bias the two of an image by different amounts."""
+    spans = []
+    for seed in range(50):
+        torch.manual_seed(seed)
+        net = nn.Sequential(nn.Flatten(), nn.Linear(48, 16), nn.ReLU(), projector(16, 8, 2))
+        norm = [module for module in net.modules() if isinstance(module, nn.BatchNorm1d)][-1]
+        norm.bias = nn.Parameter(bias * torch.randn(len(norm.running_var)))
+        with torch.autocast("cpu", torch.bfloat16):
+            z_a, z_b = (net(torch.rand(2, 3, 4, 4)) for _ in range(2))
+            assert z_a.dtype == torch.bfloat16
+            assert distance_weights(z_a, z_b).tolist() == [1.0, 1.0], seed
+            z_a, z_b = (net(torch.rand(8, 3, 4, 4)) for _ in range(2))
+            weights = distance_weights(z_a, z_b)
+        spans.append((weights.max() - weights.min()).item())
+    assert spans == pytest.approx([1.0] * 50), "a real batch is weighted as in single precision"
+
+
 def test_another_sign_is_refused() -> None:
     with pytest.raises(ConfigError, match="sign"):
         LoTaRConfig.parse({"sign": 2})

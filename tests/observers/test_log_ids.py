@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import os
 import shutil
 from pathlib import Path
 
@@ -30,6 +32,27 @@ def test_a_file_that_somebody_has_changed_holds_no_id(tmp_path: Path, content: s
     assert recorded_id(str(tmp_path), "mlflow") is None
     record_id(str(tmp_path), "mlflow", "a")
     assert recorded_id(str(tmp_path), "mlflow") == "a"
+
+
+@pytest.mark.parametrize("place", ["x" * 5000, "closed", "a file", "\0", ""])
+def test_ids_stay_where_their_recorded_place_cannot_be_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Such as a run that was copied from another account, whose home is closed to this one."""
+
+    def samefile(one: str, other: str) -> bool:
+        if one == "closed":
+            raise PermissionError(13, "Permission denied", one)
+        return real(one, other)
+
+    real = os.path.samefile
+    monkeypatch.setattr(os.path, "samefile", samefile)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a file").touch()
+    (tmp_path / LOGS_FILE).write_text(json.dumps({"folder": place, "ids": {"mlflow": "a"}}))
+    assert recorded_id(str(tmp_path), "mlflow") == "a"
+    record_id(str(tmp_path), "mlflow", "b")
+    assert recorded_id(str(tmp_path), "mlflow") == "b"
 
 
 def test_a_training_without_a_folder_has_no_id() -> None:

@@ -203,7 +203,8 @@ def _check_classifier(classifier: Mapping[str, Tensor], where: str) -> None:
 def _check_normalisation(name: str, tensor: Tensor, where: str) -> None:
     expected = torch.tensor(IMAGENET_MEAN if name.endswith("mean") else IMAGENET_STD)
     in_its_type = expected.to(tensor.dtype).float()
-    if tensor.numel() != 3 or not torch.allclose(tensor.flatten().float(), in_its_type, atol=1e-6):
+    fits = tensor.is_floating_point() and tensor.numel() == 3
+    if not (fits and torch.allclose(tensor.flatten().float(), in_its_type, atol=1e-6)):
         raise CheckpointError(
             f"{where} normalises its input by {tensor.flatten().tolist()}, not by ImageNet's {name}."
         )

@@ -214,7 +214,7 @@ def finetune(
     typer.echo(model.summary())
     typer.echo(f"model: {shown(model.folder)}")
     predict = command("sdclr", "predict", model.folder)
-    typer.echo(f"next: {predict} IMAGES --out predictions.csv  (IMAGES: those to label)")
+    typer.echo(f"next: {predict} IMAGES --out predictions.csv")
 
 
 _OPTIONS = {

@@ -85,8 +85,8 @@ def _of_another_command(folder: Path) -> str | None:
     if (folder / CLASSIFIER_FILE).is_file():
         predict = command("sdclr", "predict", folder)
         return (
-            f"{name} is a finished classifier of sdclr finetune, which has no status. Use it: {predict} IMAGES --out "
-            "predictions.csv."
+            f"{name} is a finished classifier of sdclr finetune, which has no status. Use it: `{predict} IMAGES --out "
+            "predictions.csv`."
         )
     if (folder / FINETUNE_FILE).is_file():
         return (

@@ -16,8 +16,10 @@ from sdclr.methods.contrastive import ContrastiveMethod, checked_passes, in_pass
 from sdclr.methods.nt_xent import checked_temperature, nt_xent
 from sdclr.processes.exchange import gather_rows_with_gradient
 
-_ROUNDING = 100
-"""Distances are equal up to rounding if their span is at most so many units in the last place of the largest."""
+_ROUNDING = {torch.float16: 1, torch.bfloat16: 1, torch.float32: 100, torch.float64: 100}
+"""Distances are equal up to rounding if their span is at most so many units in the last place of the lengths of the
+projections, by their type. In half precision a layer sums in float32 and rounds once, at its end.
+"""
 
 
 def distance_weights(
@@ -40,9 +42,12 @@ def distance_weights(
     with torch.autocast(z_a.device.type, enabled=False):
         difference = z_a - z_b if z_a.dtype == torch.float64 else z_a.float() - z_b.float()
         own = torch.linalg.vector_norm(difference, dim=1)  # [B]
-        every = gather_rows_with_gradient(own, share)
+        lengths = [torch.linalg.vector_norm(z.detach().to(own.dtype), dim=1) for z in (z_a, z_b)]
+        rows = torch.stack([own, *lengths], dim=1)
+        every, lengths_a, lengths_b = gather_rows_with_gradient(rows, share).unbind(1)
         span = every.max() - every.min()
-        differ = span > _ROUNDING * torch.finfo(every.dtype).eps * every.max()
+        rounding = _ROUNDING[z_a.dtype] * torch.finfo(z_a.dtype).eps
+        differ = span > rounding * (lengths_a + lengths_b).max()
         deviation = (own - every.mean()) / torch.where(differ, span, 1)
         return 1 + sign * torch.where(differ, deviation, 0)
 

@@ -35,10 +35,17 @@ def _ids(folder: str) -> dict[str, str]:
     if not folder:
         return {}
     recorded, ids = _read(Path(folder))
-    there = Path(recorded)
-    is_here = not (there / LOGS_FILE).is_file() or os.path.samefile(there, folder)
     # a copy: the folder that the ids were recorded in is another one, and still has them
-    return ids if is_here or not ids.items() & _read(there)[1].items() else {}
+    is_copy = _is_another(recorded, folder) and ids.items() & _read(Path(recorded))[1].items()
+    return {} if is_copy else ids
+
+
+def _is_another(there: str, folder: str) -> bool:
+    """Whether these are two folders; a place that cannot be looked at is none."""
+    try:
+        return not os.path.samefile(there, folder)
+    except (OSError, ValueError):
+        return False
 
 
 def _read(folder: Path) -> tuple[str, dict[str, str]]:

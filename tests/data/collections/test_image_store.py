@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -383,12 +384,16 @@ def written_in_place(file: Path) -> None:
     file.write_bytes(content[::-1])
 
 
+@pytest.mark.parametrize("moved", [False, True], ids=["in place", "moved"])
 @pytest.mark.parametrize("change", [cut_short, written_in_place])
 def test_a_store_that_is_written_while_it_is_read_is_refused_before_its_bytes_are_used(
-    change: Callable[[Path], None], files: ImageFiles, tmp_path: Path
+    change: Callable[[Path], None], moved: bool, files: ImageFiles, tmp_path: Path
 ) -> None:
     store = build_store(files, tmp_path / "store")
-    change(tmp_path / "store" / "pixels.bin")
+    folder = tmp_path / "store"
+    if moved:
+        folder = folder.rename(tmp_path / "elsewhere")
+    change(folder / "pixels.bin")
     for read in (
         lambda: list(store.views(epoch_batches(NUM, 8, seed=0, epoch=0), SPEC, seed=0, epoch=0)),
         lambda: store.verified("skip", lambda done: None),
@@ -403,6 +408,9 @@ def test_a_store_that_is_removed_or_replaced_while_it_is_read_stays_readable(
 ) -> None:
     store = build_store(files, tmp_path / "store")
     before = everything(store)
+    again = pickle.loads(pickle.dumps(store))
+    assert all(map(torch.equal, before, everything(again)))
+    assert again.pixels.descriptor != store.pixels.descriptor
     (tmp_path / "other").write_bytes(b"short")
     (tmp_path / "other").replace(tmp_path / "store" / "pixels.bin")
     assert all(map(torch.equal, before, everything(store)))

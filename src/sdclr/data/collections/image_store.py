@@ -151,6 +151,7 @@ class DecodedStore(OpenedPictures):
         for start in range(0, len(pixels), COPIED_AT_ONCE):
             piece = slice(start, start + COPIED_AT_ONCE)
             pixels[piece] = torch.from_numpy(np.array(self.pixels.part(piece.start, piece.stop)))
+        self.pixels.part(0, 0)  # what was written during the last copy is refused as well
         resident = ResidentPixels(
             pixels.view(-1, 3), self.starts // 3, self.sizes, device, self.names
         )

@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import shutil
+import weakref
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -51,17 +52,23 @@ class MappedFile:
     path: Path
     """Absolute."""
     content: Bytes
-    inode: tuple[int, int]
-    """The file itself, whatever its name: device and number."""
+    descriptor: int
+    """Of the file itself, whatever its name is by now; closed with this object."""
     state: FileState
     """Of the file when it was mapped."""
 
     @classmethod
     def of(cls, file: Path) -> MappedFile:
         with open(file, "rb") as opened:
-            status = os.fstat(opened.fileno())
             content = np.asarray(np.memmap(opened, np.uint8, "r"))
-        return cls(file.absolute(), content, _inode(status), FileState.of(status))
+            descriptor = os.dup(opened.fileno())
+        mapped = cls(file.absolute(), content, descriptor, FileState.of(os.fstat(descriptor)))
+        weakref.finalize(mapped, os.close, descriptor)
+        return mapped
+
+    def __reduce__(self) -> tuple[Callable[[Path], MappedFile], tuple[Path]]:
+        """A copy, or another process, maps the file anew: a descriptor belongs to one object of one process."""
+        return MappedFile.of, (self.path,)
 
     def __len__(self) -> int:
         return len(self.content)
@@ -70,23 +77,15 @@ class MappedFile:
         """The bytes from ``start`` to ``end``, without a copy.
 
         Raises ChangedDataError where the file was written since it was mapped. Where it was cut short, an access behind
-        its end would kill the process (SIGBUS). A file that was removed or replaced meanwhile stays readable.
+        its end would kill the process (SIGBUS). A file that was moved, removed or replaced meanwhile stays readable.
         """
-        try:
-            status = os.stat(self.path)
-        except OSError:
-            return self.content[start:end]
-        if _inode(status) == self.inode and FileState.of(status) != self.state:
+        if FileState.of(os.fstat(self.descriptor)) != self.state:
             raise ChangedDataError(
                 f"{printable(self.path)} was written while it was read. Leave the store alone while it is used. "
                 f"If it was replaced on purpose, give the command again; else remove the folder "
                 f"{printable(self.path.parent)}, and the images are decoded again."
             )
         return self.content[start:end]
-
-
-def _inode(status: os.stat_result) -> tuple[int, int]:
-    return status.st_dev, status.st_ino
 
 
 def find_damage(
