@@ -13,7 +13,7 @@ from sdclr.evaluation.representation import (
     effective_rank,
     nearest,
     view_distances,
-    views_that_find_each_other,
+    views_that_find_their_partner,
 )
 
 
@@ -64,7 +64,7 @@ def test_views_find_each_other_as_a_slow_loop_says() -> None:
     generator = torch.Generator().manual_seed(0)
     a = torch.randn(30, 6, generator=generator)
     b = a + 0.9 * torch.randn(30, 6, generator=generator)
-    found = views_that_find_each_other(a, b).tolist()
+    found = views_that_find_their_partner(a, b).tolist()
     for i in range(30):
         cosines = [float(F.cosine_similarity(a[i], b[j], dim=0)) for j in range(30)]
         assert found[i] == (max(range(30), key=cosines.__getitem__) == i)
@@ -72,7 +72,7 @@ def test_views_find_each_other_as_a_slow_loop_says() -> None:
 
 
 def test_features_that_are_all_equal_find_nothing() -> None:
-    assert not views_that_find_each_other(torch.ones(5, 3), torch.ones(5, 3)).any()
+    assert not views_that_find_their_partner(torch.ones(5, 3), torch.ones(5, 3)).any()
 
 
 def test_nearest_rows_leave_the_row_itself_out() -> None:

@@ -326,7 +326,9 @@ def test_what_is_proposed_names_the_views(tmp_path: Path) -> None:
     assert f"Here: sdclr report {out} {use}" in words
     assert "--data PATH" not in words
     found = CliRunner().invoke(app, ["report", str(out), *use.split()])
-    assert "find each other" in " ".join(found.output.split()), f"{found.output} {found.exception}"
+    assert "finds its second one" in " ".join(found.output.split()), (
+        f"{found.output} {found.exception}"
+    )
 
 
 @pytest.mark.journeys

@@ -81,7 +81,7 @@ def test_the_page_of_an_evaluated_run_on_own_images_holds_both_parts(finished: P
         progress=NoProgress(),
         console=Console(file=shown, width=200),
     )
-    for words in ("The two views of an image find each other", "a reason", "copies of other"):
+    for words in ("The first view of an image finds its second one", "a reason", "copies of other"):
         assert shown.getvalue().count(words) == 2
     assert shown.getvalue().count("k-nearest neighbours") >= 2
 

@@ -239,7 +239,7 @@ def _collapsed(found: Findings) -> str | None:
     before = found.untrained.get("spread")
     was = "" if before is None else f", {before:.2f} before training"
     return (
-        f"all images have nearly the same projection: spread {spread:.2g} of 1{was}, and views find each other for "
+        f"all images have nearly the same projection: spread {spread:.2g} of 1{was}, and views find their partner for "
         f"{top1:.2%}, by chance {chance:.2%}"
     )
 
@@ -255,7 +255,7 @@ def _labels(found: Findings) -> str | None:
         return None  # poor features show nothing about labels
     return (
         f"neighbours guess the labels right for {found.get('knn', 0):.0%}, which is chance, by these features, by "
-        "those before training and by pixels, although the views of an image find each other; usual is that even "
+        "those before training and by pixels, although views find their partner; usual is that even "
         "pixels are far better than chance"
     )
 

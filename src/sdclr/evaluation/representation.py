@@ -60,12 +60,12 @@ def view_distances(views_a: Tensor, views_b: Tensor) -> Tensor:
     return (a - b).square().sum(dim=1)
 
 
-def views_that_find_each_other(views_a: Tensor, views_b: Tensor) -> Tensor:
+def views_that_find_their_partner(views_a: Tensor, views_b: Tensor) -> Tensor:
     """Whether, of all views b, the one of the same image is the nearest to view a: bool [N].
 
     By chance this holds for one image in N. If several are equally near, it does not hold.
 
-    >>> views_that_find_each_other(torch.eye(3), torch.eye(3)).tolist()
+    >>> views_that_find_their_partner(torch.eye(3), torch.eye(3)).tolist()
     [True, True, True]
     """
     a, b = _normalised(views_a, views_b)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from scipy.stats import binomtest
 from torch import Tensor, nn
 
 from sdclr.batch import Views
@@ -16,7 +17,7 @@ from sdclr.evaluation.features import extract_features
 from sdclr.evaluation.representation import (
     effective_rank,
     view_distances,
-    views_that_find_each_other,
+    views_that_find_their_partner,
 )
 
 VIEWS_PER_CALL = 64
@@ -42,6 +43,7 @@ class WithoutLabels:
     found: float
     """Share of the images whose first view is nearer to their own second view than to any other image's."""
     found_half_width: float
+    """The longer part of its 95 % interval (Wilson) over the images."""
 
 
 def sample_features(
@@ -63,16 +65,23 @@ def sample_features(
 def measure_without_labels(features: SampleFeatures) -> WithoutLabels:
     """Measure the features of a sample."""
     distances = view_distances(features.a, features.b)
-    found = views_that_find_each_other(features.a, features.b).float()
+    found = views_that_find_their_partner(features.a, features.b)
     return WithoutLabels(
         effective_rank=effective_rank(features.stills),
         view_distance=float(distances.mean()),
         view_distance_half_width=_half_width(distances),
-        found=float(found.mean()),
-        found_half_width=_half_width(found),
+        found=float(found.float().mean()),
+        found_half_width=_of_share(found),
     )
 
 
 def _half_width(values: Tensor) -> float:
     """Half-width of the 95 % interval of the mean over images."""
     return float(1.96 * values.double().std(unbiased=True) / len(values) ** 0.5)
+
+
+def _of_share(hits: Tensor) -> float:
+    """Of a share of images; unlike the normal approximation, not 0 for none or all of them."""
+    share = binomtest(int(hits.sum()), len(hits))
+    low, high = share.proportion_ci(method="wilson")
+    return float(max(share.statistic - low, high - share.statistic))

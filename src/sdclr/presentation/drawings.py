@@ -76,7 +76,7 @@ class Bars:
             for rank, value in enumerate(arm.ranks):
                 place = [rank + 1, names[rank], self.bars.groups[rank], self.bars.counts[rank]]
                 rows.append([arm.arm, *place, _known(value.mean), _known(value.spread), value.n])
-        header = ["arm", "rank", "class", "group", "training_images", "accuracy", "std", "splits"]
+        header = ["arm", "rank", "class", "group", "training_images", "accuracy", "std", "n"]
         return header, rows
 
     def description(self) -> str:
@@ -203,7 +203,7 @@ class Dots:
             for arm, values in self.arms.items()
             for name, value in zip(self.quantities, values, strict=True)
         ]
-        return ["arm", "quantity", "mean", "std", "splits"], rows
+        return ["arm", "quantity", "mean", "std", "n"], rows
 
     def description(self) -> str:
         return "; ".join(

@@ -231,7 +231,7 @@ _HEALTH = tuple(
     for key, title, ylabel, meaning, percent in (
         (
             "top1",
-            "Views find each other",
+            "Views find their partner",
             "Images (%)",
             "Share of views whose partner is the most similar of all.",
             True,

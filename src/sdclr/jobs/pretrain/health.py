@@ -170,7 +170,7 @@ def _recorded(lines: Sequence[dict[str, Any]], prefix: str) -> dict[str, float]:
 def _line(epoch: int, values: dict[str, float], num: int) -> str:
     chance = health.collapsed_top1(num)
     words = [
-        f"views find each other {values['top1']:.0%} (chance {chance:.1%})",
+        f"views find their partner {values['top1']:.0%} (chance {chance:.1%})",
         f"spread {values['spread']:.2f} of 1",
     ]
     if "rank" in values:

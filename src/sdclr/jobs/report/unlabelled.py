@@ -44,7 +44,7 @@ LARGEST_PICTURE = 200_000
 """Largest size of one small JPEG in bytes; a hundredth of it is usual."""
 MEANINGS = {
     "found": (
-        "views that find each other",
+        "views that find their partner",
         "of all second views, that of the same image is the nearest",
     ),
     "view_distance": (
@@ -271,9 +271,7 @@ def _verdict(examination: Mapping[str, Any]) -> str:
         return ""
     after, before = examination["trained"], examination.get("before")
     chance = 100 * examination["chance_to_find"]
-    now = (
-        f"The two views of an image find each other for {100 * after['found']:.1f} % of the images"
-    )
+    now = f"The first view of an image finds its second one for {100 * after['found']:.1f} % of the images"
     if before is None:
         return f"{now} (by chance {chance:.1f} %)."
     gap = after["found"] - before["found"]
