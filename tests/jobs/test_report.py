@@ -303,6 +303,17 @@ def test_arms_with_as_many_but_other_seeds_or_splits_are_named(tmp_path: Path) -
     assert "do not have the same" not in report.description
 
 
+def test_a_run_on_a_balanced_subset_says_what_its_classes_are_counted_by(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", data=CONFIG["data"] | {"subset": "balanced"})
+    counts = json.loads((run / "split.json").read_text())["counts"]
+    assert "(subset balanced, imbalance ratio" in build_report([run]).description
+    edit(run / "split.json", counts=counts | {"balanced": [12] * 10})
+    words = build_report([run]).description
+    ratio = f"(imbalance ratio {max(COUNTS) / min(COUNTS):g})"
+    assert f"grouped by their images in the long tail {ratio}, whatever was trained on." in words
+    assert "(subset balanced)" in words
+
+
 def test_seeds_of_one_split_are_what_is_counted_where_there_is_no_other(tmp_path: Path) -> None:
     """The authority: numpy over the seeds, scipy's interval of the pairs."""
     ours, theirs = {1: 0.30, 2: 0.36, 3: 0.33}, {1: 0.41, 2: 0.45, 4: 0.90}

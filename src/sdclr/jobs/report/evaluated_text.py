@@ -13,7 +13,7 @@ from typing import Any, Literal
 from sdclr.backbones.config import settings_without_effect
 from sdclr.evaluation.probes import PROBES
 from sdclr.jobs.report.arms import Arm, differing_settings, setting_text, source_name
-from sdclr.jobs.report.details import duration
+from sdclr.jobs.report.details import counts_trained_on, duration
 from sdclr.jobs.report.run_folder import RunFolder
 from sdclr.jobs.report.unlabelled import has_own_images
 from sdclr.presentation import tables
@@ -31,7 +31,11 @@ def description(arms: Sequence[Arm], protocol: str) -> str:
         for key in ("epochs", "data.subset")
     }
     ratios = dict.fromkeys(_imbalance_ratio(run.evaluation.train_counts) for run in runs)
-    drawn = f" (subset {words['data.subset']}, imbalance ratio {' or '.join(ratios)})"
+    ratio = f"imbalance ratio {' or '.join(ratios)}"
+    by_tail = ""
+    if any(_trained_on_others(run) for run in runs):
+        by_tail = f" Classes are grouped by their images in the long tail ({ratio}), whatever was trained on."
+    drawn = f" (subset {words['data.subset']}{'' if by_tail else f', {ratio}'})"
     splits = f" over {counted(len({run.split_number for run in runs}), 'split')}"
     seeds = (
         f" over {counted(len({run.seed for run in runs}), 'seed')}"
@@ -46,8 +50,15 @@ def description(arms: Sequence[Arm], protocol: str) -> str:
         f"then read out by protocol '{protocol}'. "
         f"{counted(len(runs), 'run')}{seeds or splits}. "
         f"Hardware: {environment_values(runs, 'device')}."
-        f"{_how_tested(runs)}{_untested(runs)}"
+        f"{_how_tested(runs)}{_untested(runs)}{by_tail}"
     )
+
+
+def _trained_on_others(run: RunFolder) -> bool:
+    """Whether the run trained on other images than the long tail, by which classes are counted."""
+    in_tail = (run.split.get("counts") or {}).get("long_tail")
+    trained_on = counts_trained_on(run.split, run.settings)
+    return bool(in_tail and trained_on) and trained_on != in_tail
 
 
 def _networks(settings: Sequence[Mapping[str, Any]]) -> str:
