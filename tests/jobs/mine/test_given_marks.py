@@ -7,6 +7,7 @@ import shutil
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from photo_folder import make_photos
@@ -139,6 +140,70 @@ def test_marks_stay_when_a_call_on_another_folder_was_killed_before_its_table_wa
                 mine(digits_run.folder, data(june), out, overwrite=True)
     mine(digits_run.folder, data(june), out, overwrite=True)
     assert marks_in(out) == below("p")
+
+
+def in_memory(folder: Path, images: np.ndarray) -> DataConfig:
+    np.savez(folder / "images.npz", images=images)
+    return DataConfig(name="arrays", path=str(folder / "images.npz"), subset="all")
+
+
+def test_marks_of_images_in_memory_follow_the_images_and_not_their_positions(
+    digits_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names of images in memory are positions; where another image is now, a mark is not for it."""
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
+    out = tmp_path / "rare"
+    mine(digits_run.folder, in_memory(tmp_path, images), out)
+    mark(out, {"0": "1", "5": "0", "39": "1"})
+    downloaded = shutil.copy(out / "scores.csv", tmp_path / "chosen.csv")
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    moved = np.concatenate([images[20:21] // 2, images])
+    with (
+        monkeypatch.context() as patch
+    ):  # what is stored is of the new images, the table of the old ones
+        patch.setattr(job, "write_csv", killed)
+        with pytest.raises(KeyboardInterrupt):
+            mine(digits_run.folder, in_memory(tmp_path, moved), out, overwrite=True)
+    mine(digits_run.folder, in_memory(tmp_path, moved), out, overwrite=True)
+    assert marks_in(out) == {"1": "1", "6": "0", "40": "1"}
+    fresh = tmp_path / "fresh"
+    mine(digits_run.folder, in_memory(tmp_path, moved), fresh, feedback=downloaded)
+    assert marks_in(fresh) == {"1": "1", "6": "0", "40": "1"}
+    others = 255 - images
+    with pytest.warns(UserWarning, match=r"^3 marks in .*scores.csv cannot be shown"):
+        mine(digits_run.folder, in_memory(tmp_path, others), out, overwrite=True)
+    assert marks_in(out) == {}
+    mark(out, {"1": "0"})  # another image at the position of one that is parked
+    with pytest.warns(UserWarning, match=r"^1 mark in .*scores.csv cannot be shown"):
+        mine(digits_run.folder, in_memory(tmp_path, images[::-1]), out, overwrite=True)
+    assert marks_in(out) == {"39": "1", "34": "0", "0": "1"}
+    mine(
+        digits_run.folder,
+        in_memory(tmp_path, np.concatenate([images, others])),
+        out,
+        overwrite=True,
+    )
+    assert marks_in(out) == {"0": "1", "5": "0", "39": "1", "41": "0"}
+    assert not (out / "marks_of_missing.csv").exists()
+    with pytest.raises(DataError, match="marks 3 images that the collection does not have"):
+        mine(digits_run.folder, in_memory(tmp_path, others), tmp_path / "x", feedback=downloaded)
+
+
+def test_a_table_without_digests_names_images_in_memory_by_position(
+    digits_run: Run, tmp_path: Path
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
+    (tmp_path / "mine.csv").write_text("path,wanted\n3,1\n4,0\n")
+    mine(
+        digits_run.folder,
+        in_memory(tmp_path, images),
+        tmp_path / "a",
+        feedback=tmp_path / "mine.csv",
+    )
+    assert marks_in(tmp_path / "a") == {"3": "1", "4": "0"}
 
 
 @pytest.mark.parametrize("how", ["moved", "copied"])

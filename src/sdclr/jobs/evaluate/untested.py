@@ -93,7 +93,8 @@ def leave_out(
             f"{len(classes)} of {total} classes cannot be measured ({reason}). Add images of them, or evaluate the "
             f"others with {remedy}."
         )
-    warnings.warn(f"{len(classes)} of {total} classes are left out ({reason}).", stacklevel=5)
+    # always from this line, so that evaluating and comparing a run cause one warning
+    warnings.warn(f"{len(classes)} of {total} classes are left out ({reason}).", stacklevel=1)
     return classes
 
 

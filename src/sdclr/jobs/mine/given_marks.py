@@ -30,6 +30,7 @@ from sdclr.jobs.mine.marks import (
     MARK_WORDS,
     Marks,
     MarksByName,
+    digests_in,
     is_removed,
     read_marks,
     require_both_kinds,
@@ -136,7 +137,11 @@ def keep_missing(missing: Sequence[MissingMark], out: Path) -> None:
 
 def _merged(*parts: Sequence[MissingMark]) -> list[MissingMark]:
     """Merge marks; of two marks of one image, the later one counts."""
-    return list({(one.root, one.path): one for part in parts for one in part}.values())
+    found = {}
+    for one in (one for part in parts for one in part):
+        # in memory, a name is a position, where another image may have been
+        found[one.root, one.path if one.root else one.digest or one.path] = one
+    return list(found.values())
 
 
 def _parked_marks(file: Path) -> list[MissingMark]:
@@ -168,10 +173,18 @@ def _returned(parked: Sequence[MissingMark], joined: Joined) -> tuple[Marks, lis
     marks: Marks = {}
     missing: list[MissingMark] = []
     by_name = rows_by_text([one.path for one in joined.contents]).get
+    in_memory = None if joined.root else _by_digest(joined)
     places: dict[str, Naming | None] = {}
     for one in parked:
+        if in_memory is not None:
+            row = None if one.root else in_memory(one.path, one.digest)
+            if row is None:
+                missing.append(one)
+            else:
+                marks[row] = one.wanted
+            continue
         if one.root not in places:
-            is_there = one.root and joined.root and os.path.exists(one.root)
+            is_there = one.root and os.path.exists(one.root)
             places[one.root] = _below(one.root, joined) if is_there else None
         by_place = places[one.root]
         row = by_name(one.path) if by_place is None else by_place(one.path)
@@ -222,6 +235,8 @@ def _earlier_marks(scores: Path, joined: Joined) -> tuple[Marks, list[MissingMar
             stacklevel=5,
         )
     root, digests = _root_of_table(scores) or "", _recorded_digests(scores.parent)
+    if _was_in_memory(scores.parent):
+        digests |= digests_in(scores)
     return _marked(found), [
         MissingMark(name, bool(entries[name]), root, digests.get(table_text(name), ""))
         for name in lost
@@ -285,10 +300,15 @@ def _require_named_apart(
 
 def _namings(file: Path, joined: Joined, roots: Sequence[str]) -> list[Naming]:
     """Ways to resolve the names of a table, the likeliest first; a single one if its mine.json records the root."""
+    if not joined.root:
+        in_memory = _by_digest(joined)
+        digests = _recorded_digests(file.parent) if _is_of_ours(file) else {}
+        digests |= digests_in(file)
+        return [lambda name: in_memory(name, digests.get(table_text(name), ""))]
     by_name = _by_name(joined)
     root = _root_of_table(file)
-    if root is None or root == joined.root or not joined.root:
-        return [by_name, *(_below(one, joined) for one in roots if one and joined.root)]
+    if root is None or root == joined.root:
+        return [by_name, *(_below(one, joined) for one in roots if one)]
     by_place = _below(root, joined)
     digests = _recorded_digests(file.parent)
 
@@ -319,10 +339,36 @@ def _by_name(joined: Joined) -> Naming:
     return naming
 
 
+def _by_digest(joined: Joined) -> Callable[[str, str], int | None]:
+    """Resolve names of images in memory, by their digests if known: a name is a position, where another may be now."""
+    rows = rows_by_text([one.path for one in joined.contents])
+    row_of: dict[str, int] = {}
+    for row, one in enumerate(joined.contents):
+        row_of.setdefault(one.digest, row)
+
+    def row_now(name: str, digest: str) -> int | None:
+        row = rows.get(name)
+        is_same = row is not None and joined.contents[row].digest == digest
+        return row if is_same or not digest else row_of.get(digest)
+
+    return row_now
+
+
 def _recorded_digests(folder: Path) -> dict[str, str]:
     """Name as tables write it -> the digest of its content that a mine folder has recorded."""
     recorded = (read_record(folder / IMAGES) or {}).get("images", [])
     return {table_text(one.path): one.digest for one in recorded if one.digest != ABSENT}
+
+
+def _was_in_memory(folder: Path) -> bool:
+    try:
+        return not read_state(folder).root
+    except DataError:
+        return False
+
+
+def _is_of_ours(table: Path) -> bool:
+    return table.name in (SCORES_FILE, PARQUET) and (table.parent / RECORD).is_file()
 
 
 def _below(root: str, joined: Joined) -> Naming:
@@ -338,7 +384,7 @@ def _joined(root: str, name: str) -> str:
 
 def _root_of_table(file: Path) -> str | None:
     """The root of the names in a scores.csv, from the mine.json beside it; None if unknown or no longer there."""
-    if file.name not in (SCORES_FILE, PARQUET) or not (file.parent / RECORD).is_file():
+    if not _is_of_ours(file):
         return None
     try:
         record = read_state(file.parent)

@@ -19,7 +19,7 @@ from sdclr.errors import ConfigError, DataError, MissingInputError
 from sdclr.evaluation.rarity import Feedback, from_feedback, likeness
 from sdclr.jobs.mine.looking import features_of
 from sdclr.jobs.mine.ranking import OtherScore
-from sdclr.presentation.mining.columns import REMOVED, WANTED
+from sdclr.presentation.mining.columns import DIGEST, REMOVED, WANTED
 from sdclr.safe_text import counted, shown, table_text
 
 Marks = dict[int, bool]
@@ -69,6 +69,16 @@ def read_marks(file: Path) -> MarksByName:
                 "Leave one of its rows."
             )
     return mark_of
+
+
+def digests_in(file: Path) -> dict[str, str]:
+    """Name as tables write it -> the digest of its image, by the column of that name; empty for a table without one."""
+    table = read_table(file, known=("path", WANTED))
+    path = _column(table, PATH_COLUMNS)
+    if path is None or DIGEST not in table.columns:
+        return {}
+    cells = zip(table.columns[path], table.columns[DIGEST], strict=True)
+    return {table_text(name): digest for name, digest in cells}
 
 
 def is_removed(cell: str) -> bool:

@@ -14,6 +14,8 @@ REMOVED = "removed"
 """In a table for --feedback: the mark of this image was removed. An empty cell has no effect."""
 CLASS, NEW = "class", "new"
 """Columns with an image's label, and with whether an earlier collection lacks it."""
+DIGEST = "digest"
+"""A column for images in memory, whose names are only positions: which image a row, and its mark, belongs to."""
 OWN_COLUMNS = ("path", "score", "rank", "group", "group_size", "duplicate_of", "junk", WANTED)
 
 

@@ -22,7 +22,7 @@ from markupsafe import Markup
 
 from sdclr.presentation.mined import MinedImages, Rows
 from sdclr.presentation.mining import exports
-from sdclr.presentation.mining.columns import WANTED
+from sdclr.presentation.mining.columns import DIGEST, WANTED
 from sdclr.presentation.pages import allowed, source, template
 from sdclr.safe_text import as_text, counted, csv_cell, one_line, table_text
 
@@ -190,6 +190,7 @@ def _data(
             {
                 "name": one_line(name),
                 "values": [str(csv_cell(as_text(cell))) for cell in mined.columns[name]],
+                "shown": bool(mined.root) or name != DIGEST,
             }
             for name in others
         ],

@@ -63,6 +63,7 @@
     searched ??= names.map((_, i) => shownName(i).toLowerCase());
     return searched[row];
   };
+  const shownColumns = data.columns.filter((column) => column.shown);
   const junkKinds = (row) => data.junkKinds.filter((_, bit) => junk[row] >> bit & 1);
   const count = (number, noun, nouns = `${noun}s`) => (
     `${number.toLocaleString("en")} ${number === 1 ? noun : nouns}`
@@ -426,7 +427,7 @@
 
   function buildHeader() {
     const heads = ["Selected", "Place", "Path", "Score", ...components.map(({ name }) => name)];
-    heads.push("Group", "Group size", "Copy of", "Junk", ...data.columns.map(({ name }) => name));
+    heads.push("Group", "Group size", "Copy of", "Junk", ...shownColumns.map(({ name }) => name));
     heads.push("Mark");
     const isNumber = (i) => i === 1 || (i >= 3 && i < 6 + components.length);
     byId("all").tHead.replaceChildren(element("tr", {}, ...heads.map((head, i) => (
@@ -450,7 +451,7 @@
       ...components.map(({ values }) => cell(shortNumber(values[row]), "num")),
       cell(String(group[row]), "num"), cell(String(groupSize[group[row]]), "num"),
       cell(original === row ? "" : shownName(original), "path"), cell(junkKinds(row).join(", ")),
-      ...data.columns.map(({ values }) => cell(values[row])),
+      ...shownColumns.map(({ values }) => cell(values[row])),
       cell(badge),
     );
     if (original === row) made.children[6 + components.length].className = "";
@@ -670,7 +671,7 @@
     if (duplicateOf[row] !== row) words.push(`copy of ${shownName(duplicateOf[row])}`);
     if (copies.has(row)) words.push(count(copies.get(row).length, "copy", "copies"));
     if (junk[row]) words.push(`suspected junk: ${junkKinds(row).join(", ")}`);
-    words.push(...data.columns.map(({ name, values }) => `${name}: ${values[row]}`));
+    words.push(...shownColumns.map(({ name, values }) => `${name}: ${values[row]}`));
     words.push(...components.map(({ name, values }) => `${name} ${orDash(pythonNumber(values[row]))}`));
     if (marks[row]) words.push(markWords(row));
     byId("seen").replaceChildren(element("b", {}, shownName(row)), element("br"), words.join(" · "));
