@@ -12,6 +12,8 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 from torchvision import datasets
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional
 
 from pretend_cuda import pretended_cuda
 from sdclr.data import ViewsConfig
@@ -336,3 +338,20 @@ def test_everything_made_of_images_on_a_device_is_made_there() -> None:
             ]
             assert {tensor.device.type for tensor in made} == {"cuda"}
             assert len(made) == 1 + 2 + 6
+
+
+@pytest.mark.parametrize("shape", [(12, 20), (21, 12), (12, 12)])
+def test_stills_are_the_middle_square_and_not_distorted(shape: tuple[int, int]) -> None:
+    """The authority: torchvision's crop of the middle, and its resize."""
+    images = torch.randint(0, 256, (3, 3, *shape), dtype=torch.uint8)
+    middle = functional.center_crop(images, [12, 12])
+    for size in (12, 7):
+        (found,) = ImageArrays(images, None).stills(size)
+        expected = functional.resize(middle, [size, size], InterpolationMode.BICUBIC)
+        assert (found.int() - expected.int()).abs().max() <= 2
+        ((same, _),) = ImageArrays(images, None).looked_at(size, lambda picture: None)
+        assert torch.equal(found, same)
+        index = torch.arange(3)
+        whole = ImageArrays(images, None, probe_padding=0, probe_flip=False)
+        (crops,) = whole.probe_crops([index], size, seed=0, epoch=1)
+        assert torch.equal(crops, found)

@@ -89,20 +89,20 @@ class ImageArrays:
 
     def stills(self, size: int) -> Iterator[Tensor]:
         for batch in self.images.split(512):
-            yield resize_images(batch, size)
+            yield _stills(batch, size)
 
     def looked_at(
         self, size: int, look: Callable[[Picture], T]
     ) -> Iterator[tuple[Tensor, list[T]]]:
         for batch in self.images.split(512):
             pixels = batch.cpu().permute(0, 2, 3, 1).numpy()
-            yield resize_images(batch, size), [look(_picture(one)) for one in pixels]
+            yield _stills(batch, size), [look(_picture(one)) for one in pixels]
 
     def probe_crops(
         self, batches: Iterable[Tensor], size: int, *, seed: int, epoch: int
     ) -> Iterator[Tensor]:
         for index in batches:
-            images = resize_images(self.images[index], size)
+            images = _stills(self.images[index], size)
             yield padded_crops(
                 images, index, self.probe_padding, self.probe_flip, seed=seed, epoch=epoch
             )
@@ -111,6 +111,14 @@ class ImageArrays:
         yield f"{tuple(self.images.shape)}".encode()
         yield self.images.numpy().data
         yield b"unlabelled" if self.labels is None else self.labels.tobytes()
+
+
+def _stills(images: Tensor, size: int) -> Tensor:
+    """uint8 [N, C, S, S] of uint8 images [N, C, H, W]: their middle square, which is all of a square image."""
+    height, width = images.shape[2:]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return resize_images(images[:, :, top : top + side, left : left + side], size)
 
 
 @dataclass(frozen=True)
