@@ -765,6 +765,44 @@ def test_chosen_images_are_copied_under_safe_names_and_nothing_is_written_over(
     assert not (tmp_path / "b").exists(), "before any work"
 
 
+def test_copies_that_a_killed_call_left_are_made_again(
+    digits_run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, chosen = tmp_path / "rare", tmp_path / "chosen"
+    copied: list[Path] = []
+
+    def killed(files: object, position: int, path: Path) -> None:
+        if len(copied) == 2:
+            raise KeyboardInterrupt
+        path.write_bytes(b"half")
+        copied.append(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sdclr.jobs.mine.copies._copy_file", killed)
+        with pytest.raises(KeyboardInterrupt):
+            mine(digits_run.folder, data(photos), out, copy_to=chosen, top=5)
+    mined = mine(digits_run.folder, data(photos), out, copy_to=chosen, top=5)
+    for path, row in zip(sorted(chosen.iterdir()), mined.sheet[:5].tolist(), strict=True):
+        assert path.read_bytes() == (photos / mined.names[row]).read_bytes()
+    (chosen / ".sdclr-copying").touch()
+    (chosen / "mine.txt").touch()
+    with pytest.raises(ConfigError, match="holds files already"):
+        mine(digits_run.folder, data(photos), out, copy_to=chosen, overwrite=True)
+    assert (chosen / "mine.txt").exists()
+
+
+def test_copies_are_no_images_of_the_folder_that_is_mined(
+    digits_run: Run, photos: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"is in .*, whose images are mined"):
+        mine(digits_run.folder, data(photos), tmp_path / "rare", copy_to=photos / "new")
+    inside = mine(
+        digits_run.folder, data(photos), photos / "rare", copy_to=photos / "rare" / "top", top=3
+    )
+    assert len(list((photos / "rare" / "top").iterdir())) == 3
+    assert mine(digits_run.folder, data(photos), tmp_path / "other").names == inside.names
+
+
 def test_copies_go_into_a_folder_of_the_results_and_never_among_them(
     digits_run: Run, photos: Path, tmp_path: Path
 ) -> None:

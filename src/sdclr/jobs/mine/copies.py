@@ -17,15 +17,20 @@ from sdclr.errors import ConfigError, RunFolderError
 from sdclr.planes import in_colours
 from sdclr.presentation.mined import MinedImages, Rows
 from sdclr.presentation.progress import AnyProgress
-from sdclr.storage.durable_files import make_folder, storage_errors, write_atomically
+from sdclr.storage.durable_files import is_leftover, make_folder, storage_errors, write_atomically
 
 LONGEST_STEM = 80
+UNFINISHED = ".sdclr-copying"
+"""A file in the folder until it is complete: what is there was copied by us."""
+_COPY = re.compile(r"\d{4,}_[A-Za-z0-9_.-]*$")
+"""The names of copies."""
 
 
-def require_empty(folder: Path, out: Path | None = None) -> None:
-    """Raise ConfigError unless ``folder`` is missing or empty: nothing is ever overwritten.
+def require_empty(folder: Path, out: Path | None = None, photos: Path | None = None) -> None:
+    """Raise ConfigError unless ``folder`` is missing, empty or unfinished: nothing else is ever overwritten.
 
-    It may be a new folder in ``out``, which may be missing too; it may not be ``out`` or contain it.
+    It may be a new folder in ``out``, which may be missing too; it may not be ``out`` or contain it. Elsewhere it may
+    not be in the folder ``photos`` that is mined, whose images the copies would be next time.
     """
     # not Path.resolve: for circular links it raises an unexpected error
     place, home = (Path(os.path.realpath(path)) for path in (folder, out or folder))
@@ -34,10 +39,17 @@ def require_empty(folder: Path, out: Path | None = None) -> None:
             f"--copy-to {folder} is the folder of --out {out} or holds it; "
             f"give another one, such as {out / 'top'}."
         )
+    if photos is not None and home not in place.parents:
+        mined = Path(os.path.realpath(photos))
+        if mined in (place, *place.parents):
+            raise ConfigError(
+                f"--copy-to {folder} is in {photos}, whose images are mined: the copies would be images of it next "
+                f"time. Give a folder elsewhere, or one of the results, such as {(out or folder) / 'top'}."
+            )
     with storage_errors(folder):
         if os.path.lexists(folder) and not folder.is_dir():
             raise RunFolderError(f"--copy-to {folder} is not a folder; choose another.")
-        if folder.is_dir() and os.listdir(folder):
+        if folder.is_dir() and os.listdir(folder) and not _is_unfinished(folder):
             raise ConfigError(f"--copy-to {folder} holds files already; give a new folder.")
         in_out = out is not None and place.parent == home
         if not folder.parent.is_dir() and not in_out:
@@ -52,10 +64,15 @@ def copy_chosen(
     """Copy the first ``top`` images of the sheet; return how many were copied.
 
     A file is copied unchanged; a box of a picture, or an image in memory, becomes a PNG. Names
-    begin with the place on the sheet: 0001_NAME.
+    begin with the place on the sheet: 0001_NAME. What a killed call left there is copied again.
     """
     require_empty(folder)
     make_folder(folder)
+    with storage_errors(folder):
+        (folder / UNFINISHED).touch()
+        for name in os.listdir(folder):
+            if name != UNFINISHED:
+                (folder / name).unlink()
     rows = [row for row in mined.sheet[:top].tolist() if listed_row[row] >= 0]
     task = show.add(f"copying {len(rows)} images", total=len(rows), unit="images")
     digits = max(4, len(str(len(rows))))
@@ -73,7 +90,17 @@ def copy_chosen(
                 write_atomically(path, _png(images, position))
         show.advance(task)
     show.finish(task)
+    with storage_errors(folder):
+        (folder / UNFINISHED).unlink()
     return len(rows)
+
+
+def _is_unfinished(folder: Path) -> bool:
+    """Whether the folder holds only what a killed call has copied."""
+    names = os.listdir(folder)
+    return UNFINISHED in names and all(
+        name == UNFINISHED or _COPY.match(name) or is_leftover(name) for name in names
+    )
 
 
 def safe_name(name: str, *, keep_suffix: bool) -> str:

@@ -8,6 +8,7 @@ Several processes (torchrun) process the images together; only the first one ran
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,7 +156,7 @@ def mine(
         records = _records(source, request, as_trained=as_trained)
         require_possible(data, request, has_records=records is not None)
         if copy_to is not None:
-            require_empty(Path(copy_to), out)
+            require_empty(Path(copy_to), out, _folder_of(data))
         where = world.device(resolve_device(device))
         with claimed(out, overwrite=overwrite):
             RowParts.require_ours(out / UNFINISHED, "mine")
@@ -235,6 +236,12 @@ def _write_tables(
     if not write_parquet(mined, out / PARQUET):
         show.print("scores.parquet needs pyarrow and is left out; scores.csv has the same.")
     return record
+
+
+def _folder_of(data: DataConfig) -> Path | None:
+    """The folder whose images are mined; None for a list, an archive, images in memory."""
+    is_folder = data.name == "images" and data.path is not None and os.path.isdir(data.path)
+    return Path(str(data.path)) if is_folder else None
 
 
 def _path(path: Path | str | None) -> Path | None:
