@@ -438,6 +438,28 @@ def test_feedback_may_name_whole_paths_below_the_root_of_the_collection(
     assert marks_in(tmp_path / "rare") == {f"{prefix}{name}": said for name, said in MARKED.items()}
 
 
+def test_feedback_names_images_as_people_write_them_and_each_in_one_way(
+    digits_run: Run, june: Path, tmp_path: Path
+) -> None:
+    folder = june / "p"
+    (folder / "0_010.png").rename(folder / "caf\xe9.png")
+    whole = str(folder / "0_000.png")
+    table = feedback(tmp_path, {"./0_000.png": "1", "cafe\u0301.png": "0"})
+    mine(digits_run.folder, data(folder), tmp_path / "a", feedback=table)
+    assert marks_in(tmp_path / "a") == {"0_000.png": "1", "caf\xe9.png": "0"}
+    for other in ("0", "removed"):
+        table = feedback(tmp_path, {"0_000.png": "1", whole: other, "0_001.png": "0"})
+        words = rf"one image in two ways, as 0_000\.png and as {whole}\. Leave one"
+        with pytest.raises(DataError, match=words):
+            mine(digits_run.folder, data(folder), tmp_path / "b", feedback=table)
+    table = feedback(tmp_path, {"0_000.png": "1", whole: "1", "0_001.png": "0"})
+    mine(digits_run.folder, data(folder), tmp_path / "b", feedback=table, overwrite=True)
+    assert marks_in(tmp_path / "b") == {"0_000.png": "1", "0_001.png": "0"}
+    table.write_bytes("path,wanted\ncaf\xe9.png,1\n0_001.png,0\n".encode("latin-1"))
+    with pytest.raises(DataError, match="is not UTF-8: save it as UTF-8"):
+        mine(digits_run.folder, data(folder), tmp_path / "c", feedback=table)
+
+
 def test_a_mark_that_may_be_of_two_images_is_refused_with_both_names(
     digits_run: Run, june: Path, tmp_path: Path
 ) -> None:

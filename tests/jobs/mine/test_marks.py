@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sdclr.errors import DataError
-from sdclr.jobs.mine.marks import mark_column, read_marks, require_both_kinds, rows_by_text
+from sdclr.jobs.mine.marks import RowsByName, mark_column, read_marks, require_both_kinds
 
 ODD = b"caf\xe9.png".decode("utf-8", "surrogateescape")
 NAMES = ["a.png", "b c.png", "=1.png", "line\nbreak.png", ODD, "d.png"]
@@ -24,9 +24,19 @@ def test_marks_are_found_by_the_names_that_tables_have(tmp_path: Path) -> None:
         "score,path,wanted\n1,a.png,yes\n2,b c.png,No\n3,'=1.png,1\n4,line\\nbreak.png,0.0\n"
         "5,caf\\xe9.png,TRUE\n6,d.png,Removed \n",
     )
-    rows = rows_by_text(NAMES)
-    found = {rows[name]: mark for name, mark in read_marks(file).items()}
+    rows = RowsByName(NAMES)
+    found = {rows.get(name): mark for name, mark in read_marks(file).items()}
     assert found == {0: True, 1: False, 2: True, 3: False, 4: True, 5: None}
+
+
+def test_names_are_found_in_other_forms_where_these_are_of_one_image() -> None:
+    one, two = "caf\xe9.png", "cafe\u0301.png"
+    rows = RowsByName(["a/b.png", one, "x.png", "both/" + one, "both/" + two])
+    assert rows.get("./a//b.png") == rows.get("a/b.png") == 0
+    assert rows.get(two) == rows.get(one) == 1
+    assert [rows.get(f"both/{name}") for name in (one, two)] == [3, 4], "exact names come first"
+    assert rows.get("./both/" + one) is None, "either may be meant"
+    assert rows.get("../x.png") is rows.get("b.png") is None
 
 
 def test_a_table_of_fiftyone_and_json_lines_are_tables_too(tmp_path: Path) -> None:

@@ -30,11 +30,11 @@ from sdclr.jobs.mine.marks import (
     MARK_WORDS,
     Marks,
     MarksByName,
+    RowsByName,
     digests_in,
     is_removed,
     read_marks,
     require_both_kinds,
-    rows_by_text,
 )
 from sdclr.presentation.mining.columns import REMOVED, WANTED
 from sdclr.safe_text import counted, csv_row, shown, table_text
@@ -172,7 +172,7 @@ def _returned(parked: Sequence[MissingMark], joined: Joined) -> tuple[Marks, lis
     """The marks whose images are mined again, and the marks of the others."""
     marks: Marks = {}
     missing: list[MissingMark] = []
-    by_name = rows_by_text([one.path for one in joined.contents]).get
+    by_name = RowsByName([one.path for one in joined.contents]).get
     in_memory = None if joined.root else _by_digest(joined)
     places: dict[str, Naming | None] = {}
     for one in parked:
@@ -226,8 +226,10 @@ def _earlier_marks(scores: Path, joined: Joined) -> tuple[Marks, list[MissingMar
     }
     if not entries:
         return {}, []
-    found, lost = _placed(entries, _namings(scores, joined, ())[0])
+    placed = _placed(entries, _namings(scores, joined, ())[0])
+    found, lost = placed.rows, placed.unknown
     _require_named_apart(entries, found, joined, scores)
+    _require_no_contradiction(placed, scores)
     if lost:
         warnings.warn(
             f"{counted(len(lost), 'mark')} in {shown(scores)} cannot be shown: no such image is mined now, the first "
@@ -246,16 +248,25 @@ def _earlier_marks(scores: Path, joined: Joined) -> tuple[Marks, list[MissingMar
 def _feedback_marks(file: Path, joined: Joined, roots: Sequence[str]) -> MarkedRows:
     entries = read_marks(file)
     found = [_placed(entries, naming) for naming in _namings(file, joined, roots)]
-    fit = [(len(_marked(rows)), len(rows)) for rows, _ in found]  # marks first, then removed ones
+    fit = [(len(_marked(rows)), len(rows)) for rows, *_ in found]  # marks first, then removed ones
     best = [one for one, of_these in zip(found, fit, strict=True) if of_these == max(fit)]
-    rows, unknown = best[0]
+    rows, unknown, _ = best[0]
     _require_named_apart(entries, rows, joined, file)
+    _require_no_contradiction(best[0], file)
     if unknown:
+        is_text = (
+            unknown[0].isascii() or unknown[0].encode("utf-8", "replace").decode() == unknown[0]
+        )
+        advice = (
+            "Give marks of the images that are mined."
+            if is_text
+            else "The table is not UTF-8: save it as UTF-8 (a spreadsheet: CSV UTF-8)."
+        )
         raise DataError(
             f"{file} marks {counted(len(unknown), 'image')} that the collection does not have, "
-            f"the first is {shown(unknown[0])}. Give marks of the images that are mined."
+            f"the first is {shown(unknown[0])}. {advice}"
         )
-    if best[0] is not found[0] and any(other != rows for other, _ in best):
+    if best[0] is not found[0] and any(other.rows != rows for other in best):
         raise DataError(
             f"{file} marks images whose names both collections have, the first is {shown(next(iter(entries)))}. "
             f"Give their paths below {shown(joined.root)}."
@@ -263,17 +274,37 @@ def _feedback_marks(file: Path, joined: Joined, roots: Sequence[str]) -> MarkedR
     return rows
 
 
-def _placed(entries: MarksByName, naming: Naming) -> tuple[MarkedRows, list[str]]:
-    """The marks by row, and the marked names without an image."""
+class _Placed(NamedTuple):
+    rows: MarkedRows
+    unknown: list[str]
+    """Marked names without an image."""
+    contradiction: tuple[str, str] | None
+    """The first two names of one image with different marks."""
+
+
+def _placed(entries: MarksByName, naming: Naming) -> _Placed:
     rows: MarkedRows = {}
+    names: dict[int, str] = {}
     unknown: list[str] = []
+    contradiction = None
     for name, mark in entries.items():
         row = naming(name)
-        if row is not None and (mark is not None or row not in rows):
-            rows[row] = mark
-        elif row is None and mark is not None:
-            unknown.append(name)
-    return rows, unknown
+        if row is None:
+            if mark is not None:
+                unknown.append(name)
+            continue
+        former = names.setdefault(row, name)
+        if rows.setdefault(row, mark) != mark and contradiction is None:
+            contradiction = former, name
+    return _Placed(rows, unknown, contradiction)
+
+
+def _require_no_contradiction(placed: _Placed, file: Path) -> None:
+    if placed.contradiction is not None:
+        first, second = placed.contradiction
+        raise DataError(
+            f"{file} marks one image in two ways, as {shown(first)} and as {shown(second)}. Leave one of its rows."
+        )
 
 
 def _require_named_apart(
@@ -326,7 +357,7 @@ def _namings(file: Path, joined: Joined, roots: Sequence[str]) -> list[Naming]:
 
 def _by_name(joined: Joined) -> Naming:
     """Resolve names relative to the root of the collection, or whole paths, as in FiftyOne's table."""
-    rows = rows_by_text([one.path for one in joined.contents])
+    rows = RowsByName([one.path for one in joined.contents])
     if not joined.root:
         return rows.get
     root = f"{table_text(Path(joined.root).as_posix()).rstrip('/')}/"
@@ -341,7 +372,7 @@ def _by_name(joined: Joined) -> Naming:
 
 def _by_digest(joined: Joined) -> Callable[[str, str], int | None]:
     """Resolve names of images in memory, by their digests if known: a name is a position, where another may be now."""
-    rows = rows_by_text([one.path for one in joined.contents])
+    rows = RowsByName([one.path for one in joined.contents])
     row_of: dict[str, int] = {}
     for row, one in enumerate(joined.contents):
         row_of.setdefault(one.digest, row)
@@ -374,7 +405,7 @@ def _is_of_ours(table: Path) -> bool:
 def _below(root: str, joined: Joined) -> Naming:
     """Resolve names relative to another folder, which may be above or below that of the collection."""
     own, other = Path(joined.root).as_posix(), Path(root).as_posix()
-    rows = rows_by_text([_joined(own, one.path) for one in joined.contents])
+    rows = RowsByName([_joined(own, one.path) for one in joined.contents])
     return lambda name: rows.get(table_text(_joined(other, name)))
 
 

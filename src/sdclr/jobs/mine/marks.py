@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import posixpath
+import unicodedata
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -105,12 +108,32 @@ def _column(table: Table, names: Sequence[str]) -> str | None:
     return next(exact, None) or table.find(names)
 
 
-def rows_by_text(names: Sequence[str]) -> dict[str, int]:
-    """Row by name, both as it is and as tables write it."""
-    as_written: dict[str, int] = {}
-    for row, name in enumerate(names):
-        as_written.setdefault(table_text(name), row)
-    return as_written | {name: row for row, name in enumerate(names)}
+class RowsByName:
+    """The row of each name: as it is, as tables write it, or as a person may (./a.png, é as one character or two)."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        as_written: dict[str, int] = {}
+        for row, name in enumerate(names):
+            as_written.setdefault(table_text(name), row)
+        self._rows = as_written | {name: row for row, name in enumerate(names)}
+
+    def get(self, name: str) -> int | None:
+        """None where no image has this name; an exact name takes precedence over one that differs in form."""
+        row = self._rows.get(name)
+        return self._by_form.get(_form(name)) if row is None else row
+
+    @cached_property
+    def _by_form(self) -> dict[str, int | None]:
+        """By a form in which names that mean the same are equal; None where several images share it."""
+        found: dict[str, int | None] = {}
+        for name, row in self._rows.items():
+            form = _form(name)
+            found[form] = row if found.get(form, row) == row else None
+        return found
+
+
+def _form(name: str) -> str:
+    return posixpath.normpath(unicodedata.normalize("NFC", name))
 
 
 def mark_column(num_images: int, marks: Mapping[int, bool]) -> list[str]:
@@ -174,7 +197,7 @@ def by_likeness(
     """A score that ranks by likeness to images of the collection (by name or path) or to other files."""
     if not wanted:
         raise ConfigError("--like needs at least one image.")
-    rows = rows_by_text(names)
+    rows = RowsByName(names)
     inside: list[int] = []
     outside: list[str] = []
     for text in wanted:
@@ -197,9 +220,9 @@ def by_likeness(
     return score
 
 
-def _row_of(text: str, rows: Mapping[str, int], root: str) -> int | None:
-    if text in rows:
-        return rows[text]
+def _row_of(text: str, rows: RowsByName, root: str) -> int | None:
+    if (row := rows.get(text)) is not None:
+        return row
     if not root or not os.path.lexists(text):
         return None
     below = os.path.relpath(os.path.realpath(text), root)
