@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from sdclr.presentation.mined import MinedImages, RankingQuality
@@ -52,7 +54,10 @@ def test_names_forge_no_line_and_likeness_is_not_called_rarity() -> None:
 
 
 def test_numbers_of_another_order_are_not_called_by_the_score() -> None:
-    lines = summary(mined(["a", "b", "c"], rarest_first=False)).splitlines()
+    found = mined(["a", "b", "c"], rarest_first=False)
+    lines = summary(found).splitlines()
+    by_likeness = replace(found, score_name="likeness", ranks_rarity=False)
+    assert summary(by_likeness).splitlines()[1] == lines[1]
     assert lines[1] == (
         "first of the order that shows many kinds early, with how far each is from those before it:"
     )

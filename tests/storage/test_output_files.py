@@ -53,6 +53,7 @@ def test_two_cannot_write_one_file_at_once(tmp_path: Path) -> None:
     ("name", "words"),
     [
         ("no/such/o.txt", "does not exist; make it first"),
+        ("/dev/null/o.txt", "/dev/null is not a folder"),
         (".", "is a folder"),
         ("x" * 300, "Choose a shorter"),
     ],

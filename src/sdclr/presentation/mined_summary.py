@@ -32,10 +32,6 @@ def summary(mined: MinedImages) -> str:
 
 def _heading(mined: MinedImages) -> str:
     """A heading for the first groups that explains the number before each of them."""
-    if not mined.ranks_rarity:
-        return f"first by {mined.score_name}:"
-    if mined.rarest_first:
-        return f"rarest by {mined.score_name}:"
-    return (
-        "first of the order that shows many kinds early, with how far each is from those before it:"
-    )
+    if not mined.rarest_first:
+        return "first of the order that shows many kinds early, with how far each is from those before it:"
+    return f"{'rarest' if mined.ranks_rarity else 'first'} by {mined.score_name}:"

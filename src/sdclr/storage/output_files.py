@@ -37,10 +37,17 @@ def require_place(path: Path, option: str) -> None:
     with storage_errors(path):
         if path.name in ("", "..") or path.is_dir():
             raise ConfigError(f"{option} {path} is a folder; give the name of a file.")
-        if not path.parent.is_dir():
-            raise ConfigError(f"{option}: the folder {path.parent} does not exist; make it first.")
+        require_parent(path, option)
     if not os.access(path.parent, os.W_OK):
         raise RunFolderError(f"{path.parent} is not writable; choose another {option}.")
+
+
+def require_parent(path: Path, option: str = "--out") -> None:
+    """ConfigError unless the folder that ``path`` is to be in exists."""
+    if lexists(path.parent) and not path.parent.is_dir():
+        raise ConfigError(f"{option}: {path.parent} is not a folder; choose another place.")
+    if not path.parent.is_dir():
+        raise ConfigError(f"{option}: the folder {path.parent} does not exist; make it first.")
 
 
 def require_free(path: Path, *, overwrite: bool, option: str = "--out") -> None:

@@ -312,6 +312,16 @@ def test_a_damaged_file_of_parked_marks_says_what_it_is(
         mine(digits_run.folder, data(june / "p"), out, overwrite=True)
 
 
+def test_a_table_of_earlier_marks_without_its_columns_says_what_it_is(
+    digits_run: Run, june: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "rare"
+    mine(digits_run.folder, data(june / "p"), out)
+    (out / "scores.csv").write_text("path,liked\n0_000.png,1\n")
+    with pytest.raises(DataError, match="keeps the marks of earlier calls: restore it, or remove"):
+        mine(digits_run.folder, data(june / "p"), out, overwrite=True)
+
+
 def test_marks_stay_beside_a_column_that_differs_in_capitals(
     digits_run: Run, june: Path, tmp_path: Path
 ) -> None:

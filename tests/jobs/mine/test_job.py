@@ -832,6 +832,21 @@ def test_finished_results_and_foreign_folders_are_not_written_over(
     assert [path.name for path in foreign.iterdir()] == ["thesis.txt"]
 
 
+def test_results_are_not_compared_with_what_they_replace(
+    digits_run: Run, photos: Path, tmp_path: Path
+) -> None:
+    mine(digits_run.folder, data(photos), tmp_path / "rare")
+    (tmp_path / "link").symlink_to(tmp_path / "rare")
+    with pytest.raises(ConfigError, match="is the folder of --out"):
+        mine(
+            digits_run.folder,
+            data(photos),
+            tmp_path / "rare",
+            against=tmp_path / "link",
+            overwrite=True,
+        )
+
+
 def test_damaged_folders_are_named(digits_run: Run, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "rare"
     mine(digits_run.folder, data(photos), out)
@@ -839,6 +854,11 @@ def test_damaged_folders_are_named(digits_run: Run, photos: Path, tmp_path: Path
     np.save(out / "features.npy", features[:-1])
     with pytest.raises(DataError, match="do not belong together: 59 rows"):
         mine(digits_run.folder, data(photos), tmp_path / "b", against=out)
+    (out / "images.tsv.gz").write_bytes(b"nothing")
+    advice = rf"Not a gzipped file.*Mine into another folder; --feedback {out}/scores\.csv takes"
+    with pytest.raises(DataError, match=advice) as damaged:
+        mine(digits_run.folder, data(photos), out, overwrite=True)
+    assert "backup" not in str(damaged.value)
     (out / "mine.json").write_text('{"sdclr_mine": 1, "state": "nearly"}')
     with pytest.raises(DataError, match=r"mine\.json is damaged"):
         mine(digits_run.folder, data(photos), tmp_path / "c", against=out)

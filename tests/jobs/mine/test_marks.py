@@ -5,9 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from sdclr.errors import DataError
-from sdclr.jobs.mine.marks import RowsByName, mark_column, read_marks, require_both_kinds
+from sdclr.jobs.mine.marks import (
+    RowsByName,
+    by_feedback,
+    mark_column,
+    read_marks,
+    require_both_kinds,
+)
 
 ODD = b"caf\xe9.png".decode("utf-8", "surrogateescape")
 NAMES = ["a.png", "b c.png", "=1.png", "line\nbreak.png", ODD, "d.png"]
@@ -106,3 +113,15 @@ def test_one_kind_of_marks_ranks_nothing(marks: dict[int, bool], words: str) -> 
 
 def test_the_column_has_what_was_read() -> None:
     assert mark_column(4, {2: True, 0: False}) == ["0", "", "1", ""]
+
+
+def test_marks_of_every_image_leave_none_to_look_for() -> None:
+    features = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
+    marks = {row: row < 4 for row in range(8)}
+    _, sentence = by_feedback(marks)(features, torch.ones(8, dtype=torch.bool))
+    expected = "No unmarked image is left to look for (4 marked as wanted, 4 as not wanted)."
+    assert sentence == expected
+    _, sentence = by_feedback(dict(list(marks.items())[:7]))(
+        features, torch.ones(8, dtype=torch.bool)
+    )
+    assert "of the next 1 unmarked images" in sentence

@@ -228,8 +228,13 @@ def write_record(path: Path, parts: Mapping[str, Sequence[Content]]) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def read_record(path: Path) -> dict[str, list[Content]] | None:
-    """What :func:`write_record` has written; None where there is no such file. DataError when it is damaged."""
+def read_record(
+    path: Path, cure: str = " Restore it from a backup, or remove it."
+) -> dict[str, list[Content]] | None:
+    """What :func:`write_record` has written; None where there is no such file.
+
+    DataError when it is damaged, with the advice ``cure``.
+    """
     if not path.is_file():
         return None
     parts: dict[str, list[Content]] = {}
@@ -243,9 +248,7 @@ def read_record(path: Path) -> dict[str, list[Content]] | None:
                 part, content = _line(line)
                 parts.setdefault(part, []).append(content)
     except (OSError, EOFError, ValueError) as error:
-        raise DataError(
-            f"{path} is damaged: {str(error)[:200]}. Restore it from a backup, or remove it."
-        ) from None
+        raise DataError(f"{path} is damaged: {str(error)[:200]}.{cure}") from None
     return parts
 
 

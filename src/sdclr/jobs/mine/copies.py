@@ -18,6 +18,7 @@ from sdclr.planes import in_colours
 from sdclr.presentation.mined import MinedImages, Rows
 from sdclr.presentation.progress import AnyProgress
 from sdclr.storage.durable_files import is_leftover, make_folder, storage_errors, write_atomically
+from sdclr.storage.output_files import require_parent
 
 LONGEST_STEM = 80
 UNFINISHED = ".sdclr-copying"
@@ -52,10 +53,8 @@ def require_empty(folder: Path, out: Path | None = None, photos: Path | None = N
         if folder.is_dir() and os.listdir(folder) and not _is_unfinished(folder):
             raise ConfigError(f"--copy-to {folder} holds files already; give a new folder.")
         in_out = out is not None and place.parent == home
-        if not folder.parent.is_dir() and not in_out:
-            raise ConfigError(
-                f"--copy-to: the folder {folder.parent} does not exist; make it first."
-            )
+        if not in_out:
+            require_parent(folder, "--copy-to")
 
 
 def copy_chosen(

@@ -33,7 +33,7 @@ from sdclr.storage.durable_files import (
     write_atomically,
 )
 from sdclr.storage.locks import writing
-from sdclr.storage.output_files import lexists
+from sdclr.storage.output_files import lexists, require_parent
 from sdclr.storage.row_parts import put_in_place
 
 RECORD = MINE_FILE
@@ -97,8 +97,7 @@ def claimed(folder: Path, *, overwrite: bool) -> Iterator[None]:
     with storage_errors(folder):
         if folder.name in ("", ".."):
             raise ConfigError(f"--out {shown(folder)} needs a name of its own; give a folder.")
-        if not folder.parent.is_dir():
-            raise ConfigError(f"--out: the folder {folder.parent} does not exist; make it first.")
+        require_parent(folder)
         if folder.is_symlink() or (lexists(folder) and not folder.is_dir()):
             raise RunFolderError(f"{folder} is not a folder; choose another --out.")
     with writing(folder):
@@ -151,23 +150,30 @@ def read_stored(folder: Path) -> Stored | None:
     if record.state == "computing":
         return None
     try:
-        contents = (read_record(folder / IMAGES) or {}).get("images", [])
+        contents = (read_record(folder / IMAGES, cure="") or {}).get("images", [])
         features = np.load(folder / FEATURES, mmap_mode="c")
         looks = np.load(folder / LOOKS)
     except (OSError, ValueError, EOFError, DataError) as error:
         why = shown(error, 300).rstrip(".")
         raise DataError(
-            f"what {folder} has kept cannot be read: {why}. Mine into another folder."
+            f"what {folder} has kept cannot be read: {why}. {_elsewhere(folder)}"
         ) from None
     n = record.num_images
     fits = features.ndim == 2 and features.dtype == np.float32 and looks.dtype == LOOK
     if not fits or not len(features) == len(looks) == len(contents) == n:
         raise DataError(
             f"the files in {folder} do not belong together: {len(features)} rows in {FEATURES}, "
-            f"{len(looks)} in {LOOKS}, {len(contents)} in {IMAGES}, {n} in {RECORD}. Mine into "
-            "another folder."
+            f"{len(looks)} in {LOOKS}, {len(contents)} in {IMAGES}, {n} in {RECORD}. "
+            f"{_elsewhere(folder)}"
         )
     return Stored(folder, record, contents, features, looks)
+
+
+def _elsewhere(folder: Path) -> str:
+    """Advice for a folder that cannot be read; its marks are in a table, which still can."""
+    scores = folder / SCORES_FILE
+    marks = f"; --feedback {shown(scores)} takes the marks there along" if scores.is_file() else ""
+    return f"Mine into another folder{marks}."
 
 
 class StoredWriter:

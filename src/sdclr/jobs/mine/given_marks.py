@@ -220,9 +220,14 @@ def _marks_of_table(images: Images, joined: Joined) -> Marks:
     return marks
 
 
+_LOST_COLUMNS = (
+    "It keeps the marks of earlier calls: restore it, or remove it if these marks are not needed."
+)
+
+
 def _earlier_marks(scores: Path, joined: Joined) -> tuple[Marks, list[MissingMark]]:
     entries: MarksByName = {
-        name: mark for name, mark in read_marks(scores).items() if mark is not None
+        name: mark for name, mark in read_marks(scores, _LOST_COLUMNS).items() if mark is not None
     }
     if not entries:
         return {}, []
@@ -254,12 +259,10 @@ def _feedback_marks(file: Path, joined: Joined, roots: Sequence[str]) -> MarkedR
     _require_named_apart(entries, rows, joined, file)
     _require_no_contradiction(best[0], file)
     if unknown:
-        is_text = (
-            unknown[0].isascii() or unknown[0].encode("utf-8", "replace").decode() == unknown[0]
-        )
+        is_utf8 = not any("\ud800" <= letter <= "\udfff" for letter in unknown[0])
         advice = (
             "Give marks of the images that are mined."
-            if is_text
+            if is_utf8
             else "The table is not UTF-8: save it as UTF-8 (a spreadsheet: CSV UTF-8)."
         )
         raise DataError(

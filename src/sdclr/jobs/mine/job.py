@@ -154,7 +154,7 @@ def mine(
             exact_up_to=exact_up_to,
         )
         records = _records(source, request, as_trained=as_trained)
-        require_possible(data, request, has_records=records is not None)
+        require_possible(data, request, out, has_records=records is not None)
         if copy_to is not None:
             require_empty(Path(copy_to), out, _folder_of(data))
         where = world.device(resolve_device(device))

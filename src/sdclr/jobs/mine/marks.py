@@ -31,15 +31,16 @@ MarksByName = dict[str, bool | None]
 """Name in a table -> its mark; None if it was removed. Names with an empty cell are missing."""
 PATH_COLUMNS, MARK_COLUMNS = ("path", "filepath"), (WANTED, "rarity_wanted")
 """Their names in scores.csv and in the page's table for FiftyOne."""
+HOW_TO_MARK = "Mark images in scores.csv, or download the marks from the page."
 MARK_WORDS = ("wanted", "not wanted")
 """Accepted values of a mark besides yes and no."""
 
 
-def read_marks(file: Path) -> MarksByName:
+def read_marks(file: Path, advice: str = HOW_TO_MARK) -> MarksByName:
     """The column "wanted" of a table with a column "path", such as scores.csv or the page's download.
 
     An empty cell has no effect: the mark of its image may have been set since. Raises DataError for a value other than
-    yes, no or "removed", and for contradictory rows of one image.
+    yes, no or "removed", for contradictory rows of one image, and for a table without these columns, with ``advice``.
     """
     if _is_plain_list(file):
         raise DataError(
@@ -51,8 +52,7 @@ def read_marks(file: Path) -> MarksByName:
     wanted = _column(table, MARK_COLUMNS)
     if path is None or wanted is None:
         raise DataError(
-            f"{file} needs the columns path and {WANTED}; it has {table.names()}. Mark images in "
-            "scores.csv, or download the marks from the page."
+            f"{file} needs the columns path and {WANTED}; it has {table.names()}. {advice}"
         )
     mark_of: MarksByName = {}
     for i, (name, mark_text) in enumerate(
@@ -175,6 +175,8 @@ def _expectation(found: Feedback, marks: Marks) -> str:
     """The expected yield of the feedback, in a sentence."""
     num_wanted = sum(marks.values())
     mark_text = f"{num_wanted} marked as wanted, {len(marks) - num_wanted} as not wanted"
+    if not found.num_next:
+        return f"No unmarked image is left to look for ({mark_text})."
     if found.expected_next is None:
         return (
             f"How many of the next {found.num_next} images are wanted cannot be estimated: too few "

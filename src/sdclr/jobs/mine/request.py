@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,9 +48,16 @@ def known_score(name: str) -> str:
     return load_score(name).name if is_outside(name) else SCORES.require(name).name
 
 
-def require_possible(data: DataConfig, request: MineRequest, *, has_records: bool) -> None:
+def require_possible(
+    data: DataConfig, request: MineRequest, out: Path, *, has_records: bool
+) -> None:
     """Raise ConfigError or DataError for what cannot be done with these images."""
     check_order(request.order)
+    if request.against is not None and os.path.realpath(request.against) == os.path.realpath(out):
+        raise ConfigError(
+            f"--against {request.against} is the folder of --out, whose record of what was new would be lost; choose "
+            "another --out."
+        )
     checked_map(request.map)
     if data.store is not None:
         raise ConfigError(
