@@ -62,6 +62,10 @@ class RunFolderError(SdclrError):
     exit_code = 73
 
 
+class InUseError(RunFolderError):
+    """Another process writes there."""
+
+
 class StorageError(SdclrError):
     exit_code = 74
 

@@ -608,6 +608,15 @@ def test_a_file_that_exists_is_replaced_only_with_overwrite(here: Path, verb: st
     assert (here / name).read_bytes() != b"precious"
 
 
+def test_a_report_that_has_no_place_measures_nothing(here: Path) -> None:
+    shutil.rmtree(here / "run" / "examination", ignore_errors=True)
+    (here / "o.html").write_text("precious")
+    assert main(OVERWRITING["report"][1])[0] == 78
+    assert not (here / "run" / "examination").exists()
+    assert main(["report", "run", "--format", "html", "--out", "new/o.html"])[0] == 0
+    assert [path.name for path in (here / "new").iterdir()] == ["o.html"]
+
+
 def test_our_own_report_in_a_run_folder_is_replaced(here: Path) -> None:
     for _ in range(2):
         assert main(VERBS["report"])[0] == 0
@@ -634,6 +643,7 @@ def test_a_runs_own_backbone_is_not_replaced_by_another(here: Path) -> None:
     ("verb", "module", "function"),
     [
         ("embed", "sdclr.jobs.embed", "load_backbone"),
+        ("report", "sdclr.workflows.reports", "has_own_images"),
         pytest.param("convert", "sdclr.jobs.convert", "save_backbone", marks=pytest.mark.slow),
         pytest.param("export", "sdclr.jobs.export", "read_backbone", marks=pytest.mark.slow),
         pytest.param("dry run", "sdclr.workflows.own_images", "preview", marks=pytest.mark.slow),

@@ -21,7 +21,7 @@ from typing import Any, Self
 
 import filelock
 
-from sdclr.errors import RunFolderError
+from sdclr.errors import InUseError, RunFolderError
 from sdclr.storage.durable_files import explained
 
 try:
@@ -64,7 +64,7 @@ class Lock:
             self._held = self._take()
             self._write_note()
         except filelock.Timeout:
-            raise RunFolderError(
+            raise InUseError(
                 f"{self.what} is in use by another process{self.holder()}; wait for it{self._or_else(' or ')}."
             ) from None
         except OSError as error:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sdclr.errors import DataError, MissingInputError, SdclrError
+from sdclr.errors import DataError, InUseError, MissingInputError, SdclrError
 from sdclr.jobs.report import (
     WrittenFigures,
     has_own_images,
@@ -94,16 +94,20 @@ def report(
         run.evaluated_protocols() for run in folders
     )
     has_page = "html" in formats
-    why_missing: dict[str, dict[str, str]] = {}
-    for place, run in zip(runs, folders, strict=True):
-        if not run.backbone_path.is_file() or not run.exists:
-            continue
-        is_shown = has_own_images(run) and formats != {"csv"} if are_evaluated else True
-        wanted = {"examination"} if is_shown or (has_page and len(folders) == 1) else set()
-        if has_page:
-            wanted |= {"groups", "layers"}
-        why_missing[str(place)] = analyse(run, wanted, data_path, progress)
-    write_report(runs, formats, why_missing=why_missing, **options)
+
+    def analyses() -> dict[str, dict[str, str]]:
+        why_missing: dict[str, dict[str, str]] = {}
+        for place, run in zip(runs, folders, strict=True):
+            if not run.backbone_path.is_file() or not run.exists:
+                continue
+            is_shown = has_own_images(run) and formats != {"csv"} if are_evaluated else True
+            wanted = {"examination"} if is_shown or (has_page and len(folders) == 1) else set()
+            if has_page:
+                wanted |= {"groups", "layers"}
+            why_missing[str(place)] = analyse(run, wanted, data_path, progress)
+        return why_missing
+
+    write_report(runs, formats, why_missing=analyses, **options)
 
 
 def figures(
@@ -132,7 +136,8 @@ def analyse(
         try:
             analysis.make(run, data_path, progress)
         except SdclrError as error:
-            why |= dict.fromkeys(analysis.brings, str(error))
+            if not isinstance(error, InUseError):  # then the same command makes it later
+                why |= dict.fromkeys(analysis.brings, str(error))
             if name == "examination":
                 warnings.warn(
                     f"{run.folder} is reported without measurements: {error}", stacklevel=3

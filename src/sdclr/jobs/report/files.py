@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -10,7 +11,7 @@ from typing import Generic, TypeVar
 from rich.console import Console
 from rich.text import Text
 
-from sdclr.errors import ConfigError, RunFolderError, StorageError
+from sdclr.errors import ConfigError, InUseError, RunFolderError, StorageError
 from sdclr.safe_text import shown
 from sdclr.storage.durable_files import make_folder, storage_errors, write_atomically
 from sdclr.storage.locks import writing
@@ -133,12 +134,44 @@ def build_and_deliver(
     overwrite: bool,
     ours: bool,
 ) -> R:
-    """Build the report and deliver it in each of the ``wanted`` formats; all targets are checked before it is built."""
+    """Build the report and deliver it in each of the ``wanted`` formats; all targets are claimed before it is built.
+
+    Raises InUseError where another process is making one of them.
+    """
     check_formats(wanted, formats)
     targets = places(wanted, formats, out, "report", overwrite=overwrite, ours=ours)
-    report = build()
-    deliver(report, wanted, show, formats, targets, console)
+    with claimed(targets):
+        # again, now that no other process writes them
+        places(wanted, formats, out, "report", overwrite=overwrite, ours=ours)
+        report = build()
+        deliver(report, wanted, show, formats, targets, console)
     return report
+
+
+@contextmanager
+def claimed(targets: Mapping[str, Path | None]) -> Iterator[None]:
+    """Hold all targets that are files for the block; InUseError where another process does.
+
+    Raises StorageError if one cannot be written. A folder that is made for them and stays empty is removed.
+    """
+    made: list[Path] = []
+    try:
+        with ExitStack() as held:
+            for target in sorted({target for target in targets.values() if target is not None}):
+                try:
+                    if not target.parent.is_dir():
+                        make_folder(target.parent)
+                        made.append(target.parent)
+                    held.enter_context(writing(target))
+                except InUseError:
+                    raise
+                except (StorageError, RunFolderError) as error:
+                    raise StorageError(f"cannot write the report: {error}") from None
+            yield
+    finally:
+        for folder in made:
+            with suppress(OSError):  # it has a report
+                folder.rmdir()
 
 
 def deliver(
@@ -149,7 +182,7 @@ def deliver(
     targets: Mapping[str, Path | None],
     console: Console | None,
 ) -> None:
-    """Write the file formats to their ``targets``, and show the report if "terminal" is wanted.
+    """Write the file formats to their ``targets``, which are claimed, and show the report if "terminal" is wanted.
 
     Files come first: an error of the terminal loses nothing. Raises StorageError if a file cannot be written.
     """
@@ -169,8 +202,6 @@ def deliver(
 
 def _write(target: Path, text: str) -> None:
     try:
-        make_folder(target.parent)
-        with writing(target):
-            write_atomically(target, text)
+        write_atomically(target, text)
     except (StorageError, RunFolderError) as error:
         raise StorageError(f"cannot write the report: {error}") from None

@@ -26,7 +26,7 @@ from sdclr.jobs.report.arms import (
     setting_text,
 )
 from sdclr.jobs.report.coverage import coverage_remarks
-from sdclr.jobs.report.files import FileFormat, check_formats, deliver, places
+from sdclr.jobs.report.files import FileFormat, check_formats, claimed, deliver, places
 from sdclr.mean_std import MeanStd
 from sdclr.presentation import paper_table
 from sdclr.presentation.paper import COLUMNS, PaperArm, PaperRow, PaperTable
@@ -106,8 +106,11 @@ def write_paper_table(
     }
     check_formats(formats, files)
     targets = places(formats, files, out, "paper", overwrite=overwrite, ours=ours)
-    table = build_paper_table(runs, protocol, groups)
-    deliver(table, formats, paper_table.render_terminal, files, targets, console)
+    with claimed(targets):
+        # again, now that no other process writes them
+        places(formats, files, out, "paper", overwrite=overwrite, ours=ours)
+        table = build_paper_table(runs, protocol, groups)
+        deliver(table, formats, paper_table.render_terminal, files, targets, console)
     return table
 
 

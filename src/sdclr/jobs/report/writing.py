@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -50,6 +50,10 @@ MARKS = {
 """Suffix -> the first characters of a file that a workflow writes."""
 
 
+WhyMissing = Mapping[str, Mapping[str, str]]
+"""Run folder -> section of the page -> why it is missing."""
+
+
 def write_report(
     runs: Sequence[Path | str],
     formats: set[str],
@@ -61,7 +65,7 @@ def write_report(
     overwrite: bool = False,
     ours: bool = False,
     only_numbers: bool = False,
-    why_missing: Mapping[str, Mapping[str, str]] | None = None,
+    why_missing: WhyMissing | Callable[[], WhyMissing] | None = None,
 ) -> Report | UnlabelledReport:
     """Build the report and deliver it in each of ``formats``: "terminal", "markdown", "csv", "json", "html".
 
@@ -69,7 +73,8 @@ def write_report(
     measurements and pictures. For evaluated runs on the user's own images it shows the same below the numbers, unless
     ``only_numbers``. Evaluated runs and others cannot share a report. A damaged evaluation is left out
     with a warning if the runs have no other. The page of a single run always shows this part, with the commands that
-    add what is missing; ``why_missing`` (run folder -> section -> words) explains why a section could not be made.
+    add what is missing; ``why_missing`` (run folder -> section -> words) explains why a section could not be made, or
+    is a function that makes sections and returns this, called once the files of the report are claimed.
 
     Markdown, CSV and JSON are printed unless ``out`` is given; HTML goes to ``out``, by default to RUN/report.html, for
     several runs to report.html in the folder that contains them. ``out`` may be a folder; with several file formats it
@@ -90,7 +95,7 @@ def write_report(
         _require_same_runs(_usual_page(runs), runs)
     if protocol is None and not _are_evaluated(runs):
         return build_and_deliver(
-            lambda: build_unlabelled_report(runs, why_missing),
+            lambda: build_unlabelled_report(runs, _reasons(why_missing)),
             formats,
             render_terminal,
             _unlabelled_files(_usual_page(runs)),
@@ -101,8 +106,9 @@ def write_report(
         )
 
     def build() -> EvaluatedReport:
+        why = _reasons(why_missing)
         numbers = build_report(runs, protocol, groups)
-        parts = [] if only_numbers else _own_parts(runs, numbers, why_missing or {})
+        parts = [] if only_numbers else _own_parts(runs, numbers, why)
         return EvaluatedReport(numbers, parts)
 
     delivered = build_and_deliver(
@@ -116,6 +122,10 @@ def write_report(
         ours=ours,
     )
     return delivered.numbers
+
+
+def _reasons(why_missing: WhyMissing | Callable[[], WhyMissing] | None) -> WhyMissing:
+    return (why_missing() if callable(why_missing) else why_missing) or {}
 
 
 def _usual_page(runs: Sequence[Path | str]) -> Path:
@@ -156,9 +166,7 @@ def _evaluated_files(page: Path) -> dict[str, FileFormat[EvaluatedReport]]:
     }
 
 
-def _own_parts(
-    runs: Sequence[Path | str], numbers: Report, why: Mapping[str, Mapping[str, str]]
-) -> list[UnlabelledRun]:
+def _own_parts(runs: Sequence[Path | str], numbers: Report, why: WhyMissing) -> list[UnlabelledRun]:
     """What is shown besides the numbers: for runs on the user's own images, and for a single run."""
     parts = []
     for place in runs:

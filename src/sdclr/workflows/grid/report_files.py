@@ -26,7 +26,7 @@ def write_grid_report(cells: GridCells, *, console: Console | None = None) -> Gr
 
     Figures of an earlier report that this one does not have are removed.
     """
-    from sdclr.jobs.report.files import deliver
+    from sdclr.jobs.report.files import claimed, deliver
     from sdclr.presentation.grid import render_terminal
     from sdclr.presentation.grid_figures import figures
     from sdclr.workflows.grid.results import build_grid_report
@@ -40,7 +40,8 @@ def write_grid_report(cells: GridCells, *, console: Console | None = None) -> Gr
         formats[names[heading]] = _figure_format(names[heading], svg)
     wanted = {"terminal", *formats}
     targets = _report_places(cells, formats)
-    deliver(report, wanted, render_terminal, formats, targets, console)
+    with claimed(targets):
+        deliver(report, wanted, render_terminal, formats, targets, console)
     for name in set(FIGURES.values()) - set(names.values()):
         # another grid's, or of arms that were removed
         if begins_with(cells.out / name, SVG_MARK):
