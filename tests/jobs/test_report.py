@@ -544,9 +544,7 @@ def test_html_goes_into_the_run_or_the_folder_of_the_runs(
 ) -> None:
     quiet = Console(file=io.StringIO())
     write_report(two_arms, {"html"}, console=quiet)
-    assert "SimCLR against SDCLR on digits" in (tmp_path / "report.html").read_text(
-        encoding="utf-8"
-    )
+    assert "SimCLR and SDCLR on digits" in (tmp_path / "report.html").read_text(encoding="utf-8")
     write_report(two_arms[:1], {"html"}, console=quiet)
     assert (two_arms[0] / "report.html").is_file()
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from sdclr.errors import Preempted
 from sdclr.processes import signals
-from sdclr.processes.signals import stop_on_signal
+from sdclr.processes.signals import start_up, stop_on_signal
 
 pytestmark = pytest.mark.usefixtures("started_from_a_terminal")
 
@@ -47,3 +50,60 @@ def test_a_system_without_some_of_them_has_the_others(monkeypatch: pytest.Monkey
     before = signal.getsignal(signal.SIGHUP)
     with stop_on_signal():
         assert signal.getsignal(signal.SIGHUP) == before
+
+
+def test_a_job_takes_over_from_its_start_up_and_a_second_signal_is_the_systems() -> None:
+    """Otherwise the second signal would only raise, and a run that hangs would not end."""
+    before = signal.getsignal(signal.SIGTERM)
+    with start_up():
+        assert signal.getsignal(signal.SIGTERM) != before
+        with stop_on_signal() as stop:
+            stop.awaited = True
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert signal.getsignal(signal.SIGTERM) == before
+        assert signal.getsignal(signal.SIGTERM) == before
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+IMPORTS = """
+import importlib.abc, os, signal, sys
+
+class Stops(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            os.kill(os.getpid(), signal.{name})
+
+sys.meta_path.insert(0, Stops())
+sys.argv = ["sdclr", *{words}]
+from sdclr.cli.entry import main
+main()
+"""
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["pretrain", "digits_simclr", "--out", "x"],
+        ["resume", "x"],
+        ["finetune", "x", "--labels", "l.csv", "--out", "m"],
+        ["grid", "g.yaml"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_signal_while_torch_is_imported_is_a_stop_as_well(
+    tmp_path: Path, words: list[str], name: str
+) -> None:
+    (tmp_path / "g.yaml").write_text("base: digits_sdclr\narms: {sdclr: {}}\n")
+    (tmp_path / "l.csv").write_text("path,label\n")
+    source = IMPORTS.format(name=name, words=words)
+    done = subprocess.run(
+        [sys.executable, "-c", source], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 75, done.stderr
+    rest = " before the work began. Give the same command again."
+    if words[0] == "grid":  # its own work has begun
+        rest = "; every run is saved. The same command continues from here."
+    assert f"stopped: by {name}{rest}" in done.stderr
+    assert not (tmp_path / "x").exists()

@@ -175,7 +175,7 @@ def test_another_number_of_processes_goes_on_with_a_warning(tmp_path: Path) -> N
         pretrain(run, tmp_path / "x")
 
     assert codes(started(2, act)) == [75, 75]
-    with pytest.warns(UserWarning, match="1 processes continue a run of 2"):
+    with pytest.warns(UserWarning, match=r"another number of processes \(1, before 2\)"):
         pretrain(run, tmp_path / "x")
     for name, tensor in tensors(tmp_path / "x").items():
         torch.testing.assert_close(tensor, expected[name], rtol=1e-8, atol=1e-9, msg=name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import sys
 import traceback
@@ -26,7 +27,11 @@ from sdclr.errors import (
     StorageError,
 )
 from sdclr.output_streams import endure
+from sdclr.processes.signals import start_up
 from sdclr.safe_text import shown
+
+STOPPABLE = frozenset({"pretrain", "resume", "finetune", "grid"})
+"""Verbs that end with exit code 75 after a signal, so that a scheduler starts them again."""
 
 
 def main() -> None:
@@ -49,7 +54,8 @@ def _run() -> int:
     """The exit code of the command line."""
     running_command.verb, running_command.only_text = None, False
     try:
-        _command()()  # usage errors and --help end here, with typer's own message and exit code
+        with start_up() if _verb() in STOPPABLE else contextlib.nullcontext():
+            _command()()  # usage errors and --help end here, with typer's own message and exit code
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 0
     except SdclrError as error:
@@ -72,6 +78,10 @@ def _run() -> int:
         )
         return EXIT_BUG
     return 0
+
+
+def _verb() -> str:
+    return next((word for word in sys.argv[1:] if not word.startswith("-")), "")
 
 
 @cache

@@ -34,22 +34,30 @@ class StopRequest:
     signal_name: str | None = None
     awaited: bool = False
     """Whether the run checks ``signal_name`` after every step; until then a signal raises StoppedEarly."""
+    _restore: Callable[[], None] = staticmethod(lambda: None)
+    """Sets the handlers as they were."""
 
 
 @contextmanager
 def stop_on_signal(
-    *, same_for_seconds: float = 0.0, announce: Callable[[str], None] = lambda text: None
+    *,
+    same_for_seconds: float = 0.0,
+    announce: Callable[[str], None] = lambda text: None,
+    early: str = " before the first step. Give the same command again.",
 ) -> Iterator[StopRequest]:
     """Inside the block, the first signal only sets a flag (saving in a handler can hang).
 
     The old handlers return with it, or with ``same_for_seconds`` at the first signal after that time. Preempted is
     raised out of the block at once while the flag is not awaited. ``same_for_seconds``: how long further signals count
-    as the first one. ``announce`` is called in the handler of the first one, with a message for the user.
+    as the first one. ``announce`` is called in the handler of the first one, with a message for the user. ``early``:
+    how the sentence of that Preempted ends.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request  # handlers belong to the main thread; a library call elsewhere leaves them alone
         return
+    while _start_ups:
+        _start_ups.pop()()
     owner = os.getpid()
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     if before.get(getattr(signal, "SIGHUP", None)) is signal.SIG_IGN:
@@ -79,12 +87,11 @@ def stop_on_signal(
         if not same_for_seconds:
             restore()
         if not request.awaited:
-            raise StoppedEarly(
-                f"stopped by {request.signal_name} before the first step. Give the same command again."
-            )
+            raise StoppedEarly(f"stopped by {request.signal_name}{early}")
         again = "" if same_for_seconds else " Once more stops at once."
         announce(f"{request.signal_name}: stopping once this step is done and saved.{again}")
 
+    request._restore = restore
     for number, handler in before.items():
         if handler is not None:
             signal.signal(number, on_signal)
@@ -94,3 +101,20 @@ def stop_on_signal(
         raise Preempted(str(stopped)) from None
     finally:
         restore()
+
+
+_start_ups: list[Callable[[], None]] = []
+
+
+@contextmanager
+def start_up() -> Iterator[None]:
+    """Inside the block, a signal raises Preempted until a job has its own :func:`stop_on_signal`.
+
+    Without it, one that comes while torch is imported would kill the process, as if nothing could continue.
+    """
+    with stop_on_signal(early=" before the work began. Give the same command again.") as request:
+        _start_ups.append(request._restore)
+        try:
+            yield
+        finally:
+            _start_ups.clear()

@@ -176,8 +176,8 @@ def _compare_facts(training: Training, run: Run) -> None:
     size = facts.get("world_size", 1)
     if size != training.world.size:
         warnings.warn(
-            f"{training.world.size} processes continue a run of {size}: from here on it agrees with an "
-            "uninterrupted one except for rounding.",
+            f"the run continues on another number of processes ({training.world.size}, before {size}): from here on it "
+            "agrees with an uninterrupted one except for rounding.",
             stacklevel=4,
         )
     if not run.checkpoints and "resolved" not in facts:

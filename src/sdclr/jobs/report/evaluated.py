@@ -67,8 +67,10 @@ def build_report(
             f"no probe has a result in {folders[0].path}; run `{evaluate_command(Run(folders[0].path))}` first."
         )
     comparisons = [c for probe in probes for arm in arms[1:] for c in compare(arms[0], arm, probe)]
+    *methods, last = dict.fromkeys(arm.method for arm in arms)
+    names = f"{', '.join(methods)} and {last}" if methods else last
     return Report(
-        title=f"{' against '.join(dict.fromkeys(arm.method for arm in arms))} on {source_of(folders)}",
+        title=f"{names} on {source_of(folders)}",
         description=" ".join(
             [
                 description(arms, protocol),

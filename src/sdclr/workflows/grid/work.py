@@ -26,7 +26,7 @@ def work(cells: GridCells, emit: Emit, progress: AnyProgress, *, download: bool 
     A cell that another worker holds is left to it, and one that fails is recorded and not retried in this session.
     Raises Preempted after a signal: the current cell resumes where it stopped at the next start.
     """
-    with stop_on_signal():
+    with stop_on_signal(early="; every run is saved. The same command continues from here."):
         while _one_round(cells, emit, progress, download=download):
             pass  # another worker may have released cells meanwhile
 
