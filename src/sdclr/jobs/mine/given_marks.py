@@ -170,33 +170,38 @@ def _parked_marks(file: Path) -> list[MissingMark]:
 
 def _returned(parked: Sequence[MissingMark], joined: Joined) -> tuple[Marks, list[MissingMark]]:
     """The marks whose images are mined again, and the marks of the others."""
+    row_of = _rows_of_parked(joined)
     marks: Marks = {}
     missing: list[MissingMark] = []
-    by_name = RowsByName([one.path for one in joined.contents]).get
-    in_memory = None if joined.root else _by_digest(joined)
-    places: dict[str, Naming | None] = {}
     for one in parked:
-        if in_memory is not None:
-            row = None if one.root else in_memory(one.path, one.digest)
-            if row is None:
-                missing.append(one)
-            else:
-                marks[row] = one.wanted
-            continue
-        if one.root not in places:
-            is_there = one.root and os.path.exists(one.root)
-            places[one.root] = _below(one.root, joined) if is_there else None
-        by_place = places[one.root]
-        row = by_name(one.path) if by_place is None else by_place(one.path)
-        if row is None and by_place is not None:  # a copy in another folder
-            other = by_name(one.path)
-            if other is not None and one.digest and one.digest == joined.contents[other].digest:
-                row = other
+        row = row_of(one)
         if row is None:
             missing.append(one)
         else:
             marks[row] = one.wanted
     return marks, missing
+
+
+def _rows_of_parked(joined: Joined) -> Callable[[MissingMark], int | None]:
+    """The row of a parked mark's image, None if it is not mined."""
+    if not joined.root:
+        in_memory = _by_digest(joined)
+        return lambda one: None if one.root else in_memory(one.path, one.digest)
+    by_name = RowsByName([one.path for one in joined.contents]).get
+    places: dict[str, Naming] = {}
+
+    def row_of(one: MissingMark) -> int | None:
+        if one.root not in places:
+            is_there = one.root and os.path.exists(one.root)
+            places[one.root] = _below(one.root, joined) if is_there else by_name
+        row = places[one.root](one.path)
+        if row is None:  # a copy in another folder
+            other = by_name(one.path)
+            if other is not None and one.digest and one.digest == joined.contents[other].digest:
+                row = other
+        return row
+
+    return row_of
 
 
 def _marks_of_table(images: Images, joined: Joined) -> Marks:
