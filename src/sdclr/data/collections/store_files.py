@@ -60,10 +60,12 @@ class MappedFile:
     @classmethod
     def of(cls, file: Path) -> MappedFile:
         with open(file, "rb") as opened:
+            state = FileState.of(os.fstat(opened.fileno()))  # first: what comes later is a change
             content = np.asarray(np.memmap(opened, np.uint8, "r"))
             descriptor = os.dup(opened.fileno())
-        mapped = cls(file.absolute(), content, descriptor, FileState.of(os.fstat(descriptor)))
-        weakref.finalize(mapped, os.close, descriptor)
+        mapped = cls(file.absolute(), content, descriptor, state)
+        # at exit the system closes it, after the threads that still read
+        weakref.finalize(mapped, os.close, descriptor).atexit = False
         return mapped
 
     def __reduce__(self) -> tuple[Callable[[Path], MappedFile], tuple[Path]]:

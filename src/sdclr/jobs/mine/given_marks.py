@@ -137,11 +137,14 @@ def keep_missing(missing: Sequence[MissingMark], out: Path) -> None:
 
 def _merged(*parts: Sequence[MissingMark]) -> list[MissingMark]:
     """Merge marks; of two marks of one image, the later one counts."""
-    found = {}
-    for one in (one for part in parts for one in part):
-        # in memory, a name is a position, where another image may have been
-        found[one.root, one.path if one.root else one.digest or one.path] = one
-    return list(found.values())
+    # in memory, a name is a position, where another image may have been
+    return list(
+        {
+            (one.root, one.path, "" if one.root else one.digest): one
+            for part in parts
+            for one in part
+        }.values()
+    )
 
 
 def _parked_marks(file: Path) -> list[MissingMark]:
