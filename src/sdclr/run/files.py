@@ -51,14 +51,6 @@ def looks_like_a_run(names: Collection[str]) -> bool:
     return "config.yaml" in names and len(RUN_FILES.intersection(names)) >= 3
 
 
-MINE_FILES = frozenset({MINE_FILE, "scores.csv", CONTENTS_FILE})
-
-
-def looks_like_a_mine_folder(names: Collection[str]) -> bool:
-    """Whether a folder with files of these names is one of `sdclr mine`: its record, and its images or their scores."""
-    return MINE_FILE in names and len(MINE_FILES.intersection(names)) >= 2
-
-
 def remedy(name: str) -> str:
     """Advice where a file of a run is missing or damaged."""
     if name.startswith("evaluation/"):

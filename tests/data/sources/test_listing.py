@@ -239,19 +239,10 @@ def test_our_own_outputs_are_no_images(tmp_path: Path) -> None:
     (tmp_path / "settings").mkdir()
     (tmp_path / "settings" / "config.yaml").write_text("")
     Image.new("RGB", (4, 4)).save(tmp_path / "settings" / "c.png")
-    (tmp_path / "rare" / "top").mkdir(parents=True)  # copies of images, by --copy-to
-    Image.new("RGB", (4, 4)).save(tmp_path / "rare" / "top" / "0001_a.png")
-    for name in ("mine.json", "scores.csv"):
-        (tmp_path / "rare" / name).write_text("")
-    (tmp_path / "ore").mkdir()
-    (tmp_path / "ore" / "mine.json").write_text("")
-    Image.new("RGB", (4, 4)).save(tmp_path / "ore" / "d.png")
     found = list_images(tmp_path)
-    assert found.paths == ["a.png", "b-views.png", "ore/d.png", "settings/c.png"]
-    assert found.num_ours == 3
-    words = "outputs of sdclr (folders of runs and of mining, sheets of views) left out: 3"
-    assert words in found.remarks()
-    assert list_images(tmp_path / "rare").paths == ["top/0001_a.png"], "asked for by name"
+    assert found.paths == ["a.png", "b-views.png", "settings/c.png"]
+    assert found.num_ours == 2
+    assert "outputs of sdclr (run folders, sheets of views) left out: 2" in found.remarks()
 
 
 def test_thumbnails_and_trash_of_servers_are_not_entered_and_are_counted(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 from photo_folder import make_photos, photo
 from sdclr import PretrainConfig, Run, cli, pretrain, recipe
 from sdclr.data import DataConfig, build_data
+from sdclr.data.collections.image_files import ImageFiles
 from sdclr.errors import (
     ConfigError,
     DataError,
@@ -33,7 +34,7 @@ from sdclr.errors import (
 from sdclr.evaluation.rarity import SCORES, Evidence, cells, maps
 from sdclr.evaluation.rarity.judging import few_classes
 from sdclr.image_records import moving_average, read_records
-from sdclr.jobs.mine import looking, mine
+from sdclr.jobs.mine import copies, looking, mine
 from sdclr.jobs.mine.folder import read_state, read_stored
 from sdclr.presentation.mined import MinedImages
 from sdclr.presentation.mined_summary import summary
@@ -784,22 +785,56 @@ def test_copies_that_a_killed_call_left_are_made_again(
     mined = mine(digits_run.folder, data(photos), out, copy_to=chosen, top=5)
     for path, row in zip(sorted(chosen.iterdir()), mined.sheet[:5].tolist(), strict=True):
         assert path.read_bytes() == (photos / mined.names[row]).read_bytes()
-    (chosen / ".sdclr-copying").touch()
-    (chosen / "mine.txt").touch()
+    assert not list(tmp_path.glob(".chosen*")), "its lock is gone"
+
+
+@pytest.mark.parametrize("recorded", ["", "[", '["../photos/0_000.png"]', '["0001_a.png"]'])
+def test_nothing_but_our_own_copies_is_removed(
+    digits_run: Run, photos: Path, tmp_path: Path, recorded: str
+) -> None:
+    chosen = tmp_path / "chosen"
+    chosen.mkdir()
+    (chosen / ".sdclr-copying").write_text(recorded)
+    (chosen / "0001_a.png").write_text("copied")
+    (chosen / "2024_holiday.jpg").write_text("precious")
+    before = sorted(photos.iterdir())
     with pytest.raises(ConfigError, match="holds files already"):
-        mine(digits_run.folder, data(photos), out, copy_to=chosen, overwrite=True)
-    assert (chosen / "mine.txt").exists()
+        mine(digits_run.folder, data(photos), tmp_path / "rare", copy_to=chosen)
+    assert (chosen / "2024_holiday.jpg").read_text() == "precious"
+    assert (chosen / "0001_a.png").exists()
+    assert sorted(photos.iterdir()) == before
+
+
+def test_two_calls_do_not_copy_into_one_folder(
+    digits_run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen, refusals = tmp_path / "chosen", list[str]()
+
+    def meanwhile(files: ImageFiles, position: int, path: Path) -> None:
+        if not refusals:
+            refusals.append("")
+            with pytest.raises(RunFolderError, match="in use by another process") as error:
+                mine(digits_run.folder, data(photos), tmp_path / "b", copy_to=chosen, top=3)
+            refusals[0] = str(error.value)
+        copy(files, position, path)
+
+    copy = copies._copy_file
+    monkeypatch.setattr(copies, "_copy_file", meanwhile)
+    mine(digits_run.folder, data(photos), tmp_path / "a", copy_to=chosen, top=3)
+    assert "--copy-to" in refusals[0]
+    assert len(list(chosen.iterdir())) == 3
 
 
 def test_copies_are_no_images_of_the_folder_that_is_mined(
     digits_run: Run, photos: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match=r"is in .*, whose images are mined"):
-        mine(digits_run.folder, data(photos), tmp_path / "rare", copy_to=photos / "new")
-    inside = mine(
-        digits_run.folder, data(photos), photos / "rare", copy_to=photos / "rare" / "top", top=3
-    )
-    assert len(list((photos / "rare" / "top").iterdir())) == 3
+    for place in (photos / "new", photos / "rare" / "top"):
+        with pytest.raises(ConfigError, match=r"is in .*, whose images are mined"):
+            mine(digits_run.folder, data(photos), photos / "rare", copy_to=place)
+    run = photos / "runs" / "a"  # left out when the folder is listed
+    shutil.copytree(digits_run.folder, run)
+    inside = mine(run, data(photos), run / "rare", copy_to=run / "rare" / "top", top=3)
+    assert len(list((run / "rare" / "top").iterdir())) == 3
     assert mine(digits_run.folder, data(photos), tmp_path / "other").names == inside.names
 
 

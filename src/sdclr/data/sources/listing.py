@@ -1,7 +1,7 @@
 """Which image files are below a folder, from the folders alone: no file is opened, and no state of a file read.
 
-Outputs of sdclr itself, whole folders of runs and of mining and the dry run's sheets of views, are left out. Only
-files with the name of a sheet are opened.
+Outputs of sdclr itself, whole run folders and the dry run's sheets of views, are left out. Only files with the name of
+a sheet are opened.
 
 The order is that of the bytes of the relative paths, on every machine. Names may hold anything a file system allows;
 undecodable bytes survive as surrogates (surrogateescape).
@@ -22,7 +22,7 @@ from sdclr.data.sources.exclusion import Exclusion, is_service_folder
 from sdclr.data.sources.globs import Glob
 from sdclr.data.sources.links import LinkCheck
 from sdclr.errors import DataError, MissingInputError
-from sdclr.run.files import MINE_FILES, RUN_FILES, looks_like_a_mine_folder, looks_like_a_run
+from sdclr.run.files import RUN_FILES, looks_like_a_run
 
 HEIF_SUFFIXES = (".heic", ".heif", ".hif")
 """Photographs from phones; they are images where the extra heif is installed."""
@@ -55,7 +55,7 @@ class Listing(NamedTuple):
     num_excluded: int
     """Folders left out on request."""
     num_ours: int = 0
-    """Run folders, folders of mining, and sheets of views."""
+    """Run folders, and sheets of views."""
     num_service: int = 0
     """Folders with the thumbnails, previews and trash of servers and systems; they are not entered."""
     first_service: str = ""
@@ -77,7 +77,7 @@ class Listing(NamedTuple):
             "files that are not images": self.num_other,
             "hidden files and folders": self.num_hidden,
             "excluded folders": self.num_excluded,
-            "outputs of sdclr (folders of runs and of mining, sheets of views)": self.num_ours,
+            "outputs of sdclr (run folders, sheets of views)": self.num_ours,
             service: self.num_service,
             "files and folders that data.exclude matches": self.num_unwanted,
         }
@@ -157,7 +157,7 @@ class _Walk:
         if not self._is_entered(prefix):
             return None
         found = _read_folder(self._root, prefix, self._suffixes, self._unwanted)
-        if prefix and found.is_ours:
+        if prefix and found.is_run:
             self._num_ours += 1
             return None
         sheets = {path for path in found.images if _is_sheet(os.path.join(self._root, path))}
@@ -231,8 +231,8 @@ class _Folder(NamedTuple):
     """Links to folders."""
     num_other: int
     num_hidden: int
-    is_ours: bool
-    """Whether it is a folder of a run or of mining."""
+    is_run: bool
+    """Whether it is a run folder of sdclr."""
     num_unwanted: int
     """Images."""
     pictures: list[str]
@@ -270,11 +270,11 @@ def _read_folder(
                 pictures.append(os.path.splitext(name)[1].lower())
             else:
                 num_other += 1
-                if name in RUN_FILES | MINE_FILES:
+                if name in RUN_FILES:
                     others.add(name)
     except OSError as error:
         raise _cannot_be_listed(where, error) from None
-    is_ours = looks_like_a_run(others) or looks_like_a_mine_folder(others)
+    is_run = looks_like_a_run(others)
     return _Folder(
         images,
         linked_images,
@@ -282,7 +282,7 @@ def _read_folder(
         linked_folders,
         num_other,
         num_hidden,
-        is_ours,
+        is_run,
         num_unwanted,
         pictures,
     )

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -17,21 +20,22 @@ from sdclr.errors import ConfigError, RunFolderError
 from sdclr.planes import in_colours
 from sdclr.presentation.mined import MinedImages, Rows
 from sdclr.presentation.progress import AnyProgress
+from sdclr.run.files import looks_like_a_run
+from sdclr.storage.documents import read_json_file
 from sdclr.storage.durable_files import is_leftover, make_folder, storage_errors, write_atomically
+from sdclr.storage.locks import writing
 from sdclr.storage.output_files import require_parent
 
 LONGEST_STEM = 80
 UNFINISHED = ".sdclr-copying"
-"""A file in the folder until it is complete: what is there was copied by us."""
-_COPY = re.compile(r"\d{4,}_[A-Za-z0-9_.-]*$")
-"""The names of copies."""
+"""A file in the folder until it is complete: the names of the copies, JSON. Nothing else is ever removed."""
 
 
 def require_empty(folder: Path, out: Path | None = None, photos: Path | None = None) -> None:
     """Raise ConfigError unless ``folder`` is missing, empty or unfinished: nothing else is ever overwritten.
 
-    It may be a new folder in ``out``, which may be missing too; it may not be ``out`` or contain it. Elsewhere it may
-    not be in the folder ``photos`` that is mined, whose images the copies would be next time.
+    It may be a new folder in ``out``, which may be missing too; it may not be ``out`` or contain it. It may not be in
+    the folder ``photos`` that is mined, unless in a run there: the copies would be images of it next time.
     """
     # not Path.resolve: for circular links it raises an unexpected error
     place, home = (Path(os.path.realpath(path)) for path in (folder, out or folder))
@@ -40,13 +44,11 @@ def require_empty(folder: Path, out: Path | None = None, photos: Path | None = N
             f"--copy-to {folder} is the folder of --out {out} or holds it; "
             f"give another one, such as {out / 'top'}."
         )
-    if photos is not None and home not in place.parents:
-        mined = Path(os.path.realpath(photos))
-        if mined in (place, *place.parents):
-            raise ConfigError(
-                f"--copy-to {folder} is in {photos}, whose images are mined: the copies would be images of it next "
-                f"time. Give a folder elsewhere, or one of the results, such as {(out or folder) / 'top'}."
-            )
+    if photos is not None and _would_be_listed(place, Path(os.path.realpath(photos))):
+        raise ConfigError(
+            f"--copy-to {folder} is in {photos}, whose images are mined: the copies would be images of it next time. "
+            "Give a folder elsewhere."
+        )
     with storage_errors(folder):
         if os.path.lexists(folder) and not folder.is_dir():
             raise RunFolderError(f"--copy-to {folder} is not a folder; choose another.")
@@ -57,30 +59,38 @@ def require_empty(folder: Path, out: Path | None = None, photos: Path | None = N
             require_parent(folder, "--copy-to")
 
 
+@contextmanager
+def claimed_copies(folder: Path | None) -> Iterator[None]:
+    """Hold ``folder``, if any, for the copies; InUseError where another call does, ConfigError if it is not empty."""
+    if folder is None:
+        yield
+        return
+    with writing(folder, "choose another --copy-to"):
+        require_empty(folder)  # again, now that no other call copies there
+        yield
+
+
 def copy_chosen(
     mined: MinedImages, images: Images, listed_row: Rows, folder: Path, top: int, show: AnyProgress
 ) -> int:
-    """Copy the first ``top`` images of the sheet; return how many were copied.
+    """Copy the first ``top`` images of the sheet to ``folder``, which is claimed; return how many were copied.
 
     A file is copied unchanged; a box of a picture, or an image in memory, becomes a PNG. Names
     begin with the place on the sheet: 0001_NAME. What a killed call left there is copied again.
     """
-    require_empty(folder)
-    make_folder(folder)
-    with storage_errors(folder):
-        (folder / UNFINISHED).touch()
-        for name in os.listdir(folder):
-            if name != UNFINISHED:
-                (folder / name).unlink()
     rows = [row for row in mined.sheet[:top].tolist() if listed_row[row] >= 0]
-    task = show.add(f"copying {len(rows)} images", total=len(rows), unit="images")
+    files = images.files
+    whole = files is not None and files.boxes is None
     digits = max(4, len(str(len(rows))))
-    for place, row in enumerate(rows, start=1):
-        position = int(listed_row[row])
-        files = images.files
-        whole = files is not None and files.boxes is None
-        name = f"{place:0{digits}d}_{safe_name(mined.names[row], keep_suffix=whole)}"
-        path = folder / (name if whole else f"{name}.png")
+    names = [
+        f"{place:0{digits}d}_{safe_name(mined.names[row], keep_suffix=whole)}{'' if whole else '.png'}"
+        for place, row in enumerate(rows, start=1)
+    ]
+    make_folder(folder)
+    _begin(folder, names)
+    task = show.add(f"copying {len(rows)} images", total=len(rows), unit="images")
+    for name, row in zip(names, rows, strict=True):
+        path, position = folder / name, int(listed_row[row])
         with storage_errors(path):
             if whole:
                 assert files is not None
@@ -94,12 +104,41 @@ def copy_chosen(
     return len(rows)
 
 
+def _begin(folder: Path, names: list[str]) -> None:
+    """Remove what a killed call has copied, and record the names of the copies to come."""
+    with storage_errors(folder):
+        for name in [*_copied_before(folder), *filter(is_leftover, os.listdir(folder))]:
+            (folder / name).unlink(missing_ok=True)
+    write_atomically(folder / UNFINISHED, json.dumps(names))
+
+
+def _copied_before(folder: Path) -> list[str]:
+    """The names that a killed call has recorded; none where no call was killed."""
+    try:
+        names = read_json_file(folder / UNFINISHED)
+    except (OSError, ValueError):
+        return []
+    is_ours = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return [name for name in names if (folder / name).parent == folder] if is_ours else []
+
+
 def _is_unfinished(folder: Path) -> bool:
     """Whether the folder holds only what a killed call has copied."""
-    names = os.listdir(folder)
-    return UNFINISHED in names and all(
-        name == UNFINISHED or _COPY.match(name) or is_leftover(name) for name in names
+    ours = {UNFINISHED, *_copied_before(folder)}
+    entries = list(os.scandir(folder))
+    return all(
+        (one.name in ours or is_leftover(one.name)) and one.is_file(follow_symlinks=False)
+        for one in entries
     )
+
+
+def _would_be_listed(place: Path, photos: Path) -> bool:
+    """Whether images in ``place`` are among those of the folder ``photos``: in it, and not in a run there."""
+    below = [place, *place.parents]
+    if photos not in below:
+        return False
+    on_the_way = below[: below.index(photos)]
+    return not any(one.is_dir() and looks_like_a_run(os.listdir(one)) for one in on_the_way)
 
 
 def safe_name(name: str, *, keep_suffix: bool) -> str:

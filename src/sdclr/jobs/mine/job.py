@@ -26,7 +26,7 @@ from sdclr.evaluation.rarity import DEFAULT, SCORES
 from sdclr.evaluation.rarity.evidence import EXACT_UP_TO
 from sdclr.evaluation.rarity.maps import MapName
 from sdclr.jobs.mine.collection import listed
-from sdclr.jobs.mine.copies import copy_chosen, require_empty
+from sdclr.jobs.mine.copies import claimed_copies, copy_chosen, require_empty
 from sdclr.jobs.mine.folder import (
     PAGE,
     PARQUET,
@@ -158,7 +158,7 @@ def mine(
         if copy_to is not None:
             require_empty(Path(copy_to), out, _folder_of(data))
         where = world.device(resolve_device(device))
-        with claimed(out, overwrite=overwrite):
+        with claimed(out, overwrite=overwrite), claimed_copies(_path(copy_to)):
             RowParts.require_ours(out / UNFINISHED, "mine")
             found, encoder = looked_at.found(), looked_at.encoder()
             world.messages.publish(MAY_WRITE, {})  # downloads are complete, and out may be read
