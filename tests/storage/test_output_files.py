@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,15 @@ def test_a_place_that_cannot_be_written_is_named_before_the_work(
     ):
         pytest.fail("worked")
     assert os.listdir(tmp_path) == []
+
+
+def test_names_of_any_length_have_locks_of_their_own(tmp_path: Path) -> None:
+    names = ["a" * 60 + ending for ending in (".md", ".html", "")]
+    with ExitStack() as held:
+        for name in names:
+            held.enter_context(output_file(tmp_path / name, overwrite=False))
+        with pytest.raises(RunFolderError, match="in use"):
+            held.enter_context(output_file(tmp_path / names[0], overwrite=False))
 
 
 def test_a_temporary_name_cannot_be_guessed_and_what_bears_it_is_not_written_to(

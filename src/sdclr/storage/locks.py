@@ -13,6 +13,7 @@ import os
 import platform
 import stat
 import sys
+import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +33,8 @@ except ImportError:  # not a POSIX system
 PATIENCE_SECONDS = 0.5
 """A process that only checks may hold the lock for a moment, where it cannot be shared."""
 _POLL_SECONDS = 0.02
+LONGEST_NAME = 50
+"""Characters of a name that its lock's name has: what a file system allows is 255 bytes."""
 _LONGEST_NOTE = 4096
 
 
@@ -211,8 +214,16 @@ class Lock:
 @contextlib.contextmanager
 def writing(path: Path, advice: str = "choose another --out") -> Iterator[None]:
     """Lock the file or folder ``path`` against other writers; RunFolderError names the holder and gives ``advice``."""
-    with Lock(path.with_name(f".{path.name[:50]}.lock"), str(path), removed=True, advice=advice):
+    with Lock(lock_file(path), str(path), removed=True, advice=advice):
         yield
+
+
+def lock_file(path: Path) -> Path:
+    """The lock of ``path``, beside it; names of any length get locks of their own."""
+    name = path.name
+    if len(name) > LONGEST_NAME:
+        name = f"{name[:LONGEST_NAME]}-{zlib.crc32(os.fsencode(name)):08x}"
+    return path.with_name(f".{name}.lock")
 
 
 def _parsed(note: bytes) -> dict[str, Any] | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import re
 import shutil
 import warnings
 from pathlib import Path
@@ -147,6 +149,11 @@ def in_memory(folder: Path, images: np.ndarray) -> DataConfig:
     return DataConfig(name="arrays", path=str(folder / "images.npz"), subset="all")
 
 
+def _digest_at(table: Path, name: str) -> str:
+    with table.open(encoding="utf-8", newline="") as file:
+        return next(row["digest"] for row in csv.DictReader(file) if row["path"] == name)
+
+
 def test_marks_of_images_in_memory_follow_the_images_and_not_their_positions(
     digits_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,6 +179,11 @@ def test_marks_of_images_in_memory_follow_the_images_and_not_their_positions(
     fresh = tmp_path / "fresh"
     mine(digits_run.folder, in_memory(tmp_path, moved), fresh, feedback=downloaded)
     assert marks_in(fresh) == {"1": "1", "6": "0", "40": "1"}
+    fiftyone = tmp_path / "fiftyone.csv"
+    cells = [f"5,{_digest_at(downloaded, '5')},0", f"39,{_digest_at(downloaded, '39')},1"]
+    fiftyone.write_text("\n".join(["filepath,rarity_digest,rarity_wanted", *cells]))
+    mine(digits_run.folder, in_memory(tmp_path, moved), tmp_path / "other", feedback=fiftyone)
+    assert marks_in(tmp_path / "other") == {"6": "0", "40": "1"}
     others = 255 - images
     with pytest.warns(UserWarning, match=r"^3 marks in .*scores.csv cannot be shown"):
         mine(digits_run.folder, in_memory(tmp_path, others), out, overwrite=True)
@@ -190,6 +202,67 @@ def test_marks_of_images_in_memory_follow_the_images_and_not_their_positions(
     assert not (out / "marks_of_missing.csv").exists()
     with pytest.raises(DataError, match="marks 3 images that the collection does not have"):
         mine(digits_run.folder, in_memory(tmp_path, others), tmp_path / "x", feedback=downloaded)
+
+
+def test_equal_images_in_memory_keep_their_marks_apart(digits_run: Run, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
+    images[7] = images[3]
+    out = tmp_path / "rare"
+    mine(digits_run.folder, in_memory(tmp_path, images), out)
+    mark(out, {"3": "1", "7": "0", "9": "1"})
+    mine(digits_run.folder, in_memory(tmp_path, np.roll(images, 1, 0)), out, overwrite=True)
+    assert marks_in(out) == {"4": "1", "8": "0", "10": "1"}
+    with pytest.warns(UserWarning, match=r"^1 mark in .* cannot be shown"):
+        mine(digits_run.folder, in_memory(tmp_path, np.delete(images, 7, 0)), out, overwrite=True)
+    assert marks_in(out) == {"3": "1", "8": "1"}
+    mine(digits_run.folder, in_memory(tmp_path, images), out, overwrite=True)
+    assert sorted(marks_in(out)) == ["3", "7", "9"]
+
+
+def test_a_digest_that_a_spreadsheet_changed_is_read_from_the_record(
+    digits_run: Run, tmp_path: Path
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
+    out = tmp_path / "rare"
+    mine(digits_run.folder, in_memory(tmp_path, images), out)
+    mark(out, {"3": "1", "12": "0"})
+    text = (out / "scores.csv").read_text()
+    (out / "scores.csv").write_text(re.sub(r"pixels:[0-9a-f]+", "2E+69", text))
+    mine(digits_run.folder, in_memory(tmp_path, images[::-1]), out, overwrite=True)
+    assert marks_in(out) == {"36": "1", "27": "0"}
+
+
+def test_names_that_we_have_written_are_exact(digits_run: Run, june: Path, tmp_path: Path) -> None:
+    """Two photographs may differ in the form of a letter alone; the mark of one is not for the other."""
+    folder, out = june / "p", tmp_path / "rare"
+    one, two = folder / "caf\xe9.png", folder / "cafe\u0301.png"
+    shutil.copy(folder / "0_010.png", one)
+    shutil.copy(folder / "1_010.png", two)
+    mine(digits_run.folder, data(folder), out)
+    mark(out, {one.name: "1", two.name: "0"})
+    two.rename(tmp_path / two.name)
+    with pytest.warns(UserWarning, match=r"^1 mark in .* cannot be shown"):
+        mine(digits_run.folder, data(folder), out, overwrite=True)
+    assert marks_in(out) == {one.name: "1"}
+    (tmp_path / two.name).rename(two)
+    mine(digits_run.folder, data(folder), out, overwrite=True)
+    assert marks_in(out) == {one.name: "1", two.name: "0"}
+
+
+def test_features_of_distorted_stills_are_not_mixed_with_others(
+    digits_run: Run, tmp_path: Path
+) -> None:
+    """Earlier versions squeezed images that are not square; their results say nothing of it."""
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 12, 3), dtype=np.uint8)
+    out = tmp_path / "rare"
+    mine(digits_run.folder, in_memory(tmp_path, images), out)
+    record = json.loads((out / "mine.json").read_text())
+    assert record["reading"] == {"stills": "middle square"}
+    (out / "mine.json").write_text(json.dumps(record | {"reading": {}}))
+    right = np.load(out / "features.npy")
+    np.save(out / "features.npy", np.zeros_like(right))
+    mine(digits_run.folder, in_memory(tmp_path, images), out, overwrite=True)
+    np.testing.assert_array_equal(np.load(out / "features.npy"), right)
 
 
 def test_a_table_without_digests_names_images_in_memory_by_position(

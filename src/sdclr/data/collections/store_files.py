@@ -26,7 +26,7 @@ from sdclr.data.splits import Positions
 from sdclr.errors import ChangedDataError, DataError, RunFolderError, StorageError
 from sdclr.stills import Bytes, whole
 from sdclr.storage.durable_files import is_leftover, write_atomically
-from sdclr.storage.locks import Lock
+from sdclr.storage.locks import Lock, lock_file
 from sdclr.storage.positioned_files import write_at
 
 FORMAT = "decoded images of sdclr"
@@ -233,7 +233,7 @@ _LONGEST_HEADER = 4096
 def locked(folder: Path) -> Iterator[None]:
     """Lock this folder against other builds; DataError if another process is building in it."""
     lock = Lock(
-        folder.with_name(f".{folder.name[:50]}.lock"),
+        lock_file(folder),
         f"the store {printable(folder)}",
         removed=True,
         advice="choose another data.store",

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from sdclr.data import Images
 from sdclr.data.collections.contents import ABSENT, Content, read_contents
+from sdclr.data.collections.image_arrays import ImageArrays
 from sdclr.data.rows_wanted import reading
 from sdclr.errors import ConfigError
 from sdclr.jobs.mine.folder import MineRecord, Stored, StoredWriter
@@ -62,6 +63,11 @@ class Joined:
     remarks: tuple[str, ...] = ()
 
     @property
+    def is_in_memory(self) -> bool:
+        """Whether the images are not files: then a name is a position, where another image may be next time."""
+        return not self.root
+
+    @property
     def is_listed(self) -> npt.NDArray[np.bool_]:
         """[N]"""
         return self.listed_row >= 0
@@ -88,9 +94,15 @@ def listed(images: Images) -> Listed:
         contents = [
             Content(name, digest, 0, 0) for name, digest in zip(images.names, digests, strict=True)
         ]
-        return Listed(images, "", contents, {})
+        return Listed(images, "", contents, _reading_in_memory(images))
     root = os.path.realpath(images.files.root)
     return Listed(images, root, read_contents(images.files), reading(images.files))
+
+
+def _reading_in_memory(images: Images) -> dict[str, Any]:
+    """Empty for square images, of which earlier versions made the same stills."""
+    sizes = {images.size(0)} if isinstance(images, ImageArrays) and len(images) else set()
+    return {"stills": "middle square"} if any(height != width for height, width in sizes) else {}
 
 
 def _digest(pixels: npt.NDArray[np.uint8]) -> str:

@@ -9,7 +9,8 @@ import csv
 import io
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,15 +79,11 @@ def given_marks(
     images, for feedback of only one kind, and for an invalid mark.
     """
     listed_marks = _marks_of_table(images, joined)
-    marks = dict(listed_marks)
-    parked = _parked_marks(out / MARKS_OF_MISSING)
-    found, missing = _returned(parked, joined)
-    marks |= found
-    scores = out / SCORES_FILE
-    if scores.is_file():
-        found, lost = _earlier_marks(scores, joined)
-        marks |= found
-        missing, parked = _merged(missing, lost), _merged(parked, lost)
+    scores, parked = out / SCORES_FILE, _parked_marks(out / MARKS_OF_MISSING)
+    earlier, lost = _earlier_marks(scores, joined) if scores.is_file() else ({}, [])
+    returned, missing = _returned(parked, joined, earlier.keys())
+    missing, parked = _merged(missing, lost), _merged(parked, lost)
+    marks = listed_marks | returned | earlier
     remarks: list[str] = []
     if feedback is not None:
         entries = _feedback_marks(feedback, joined, roots)
@@ -137,14 +134,12 @@ def keep_missing(missing: Sequence[MissingMark], out: Path) -> None:
 
 def _merged(*parts: Sequence[MissingMark]) -> list[MissingMark]:
     """Merge marks; of two marks of one image, the later one counts."""
-    # in memory, a name is a position, where another image may have been
-    return list(
-        {
-            (one.root, one.path, "" if one.root else one.digest): one
-            for part in parts
-            for one in part
-        }.values()
-    )
+    return list({_identity(one): one for one in chain(*parts)}.values())
+
+
+def _identity(one: MissingMark) -> tuple[str, str, str]:
+    # without a root, a name may be a position, where another image may have been
+    return one.root, one.path, "" if one.root else one.digest
 
 
 def _parked_marks(file: Path) -> list[MissingMark]:
@@ -171,13 +166,21 @@ def _parked_marks(file: Path) -> list[MissingMark]:
     ]
 
 
-def _returned(parked: Sequence[MissingMark], joined: Joined) -> tuple[Marks, list[MissingMark]]:
-    """The marks whose images are mined again, and the marks of the others."""
-    row_of = _rows_of_parked(joined)
+def _returned(
+    parked: Sequence[MissingMark], joined: Joined, marked: Collection[int]
+) -> tuple[Marks, list[MissingMark]]:
+    """The marks whose images are mined again, and the marks of the others; ``marked``: rows that have marks already."""
+    if joined.is_in_memory:
+        here = [one for one in parked if not one.root]
+        places = _rows_in_memory(joined, [(one.path, one.digest) for one in here], marked)
+        rows = dict(zip(map(_identity, here), places, strict=True))
+        found = [rows.get(_identity(one)) for one in parked]
+    else:
+        row_of = _rows_of_parked(joined)
+        found = [row_of(one) for one in parked]
     marks: Marks = {}
     missing: list[MissingMark] = []
-    for one in parked:
-        row = row_of(one)
+    for one, row in zip(parked, found, strict=True):
         if row is None:
             missing.append(one)
         else:
@@ -186,10 +189,7 @@ def _returned(parked: Sequence[MissingMark], joined: Joined) -> tuple[Marks, lis
 
 
 def _rows_of_parked(joined: Joined) -> Callable[[MissingMark], int | None]:
-    """The row of a parked mark's image, None if it is not mined."""
-    if not joined.root:
-        in_memory = _by_digest(joined)
-        return lambda one: None if one.root else in_memory(one.path, one.digest)
+    """The row of a parked mark's image among files, None if it is not mined."""
     by_name = RowsByName([one.path for one in joined.contents]).get
     places: dict[str, Naming] = {}
 
@@ -249,9 +249,9 @@ def _earlier_marks(scores: Path, joined: Joined) -> tuple[Marks, list[MissingMar
             f"is {shown(lost[0])}. They are kept in {MARKS_OF_MISSING} and count again when their images are mined.",
             stacklevel=5,
         )
-    root, digests = _root_of_table(scores) or "", _recorded_digests(scores.parent)
-    if _was_in_memory(scores.parent):
-        digests |= digests_in(scores)
+    root = _root_of_table(scores) or ""
+    was_in_memory = _was_in_memory(scores.parent)
+    digests = _digests_of_table(scores) if was_in_memory else _recorded_digests(scores.parent)
     return _marked(found), [
         MissingMark(name, bool(entries[name]), root, digests.get(table_text(name), ""))
         for name in lost
@@ -260,7 +260,7 @@ def _earlier_marks(scores: Path, joined: Joined) -> tuple[Marks, list[MissingMar
 
 def _feedback_marks(file: Path, joined: Joined, roots: Sequence[str]) -> MarkedRows:
     entries = read_marks(file)
-    found = [_placed(entries, naming) for naming in _namings(file, joined, roots)]
+    found = [_placed(entries, naming) for naming in _namings(file, joined, roots, in_any_form=True)]
     fit = [(len(_marked(rows)), len(rows)) for rows, *_ in found]  # marks first, then removed ones
     best = [one for one, of_these in zip(found, fit, strict=True) if of_these == max(fit)]
     rows, unknown, _ = best[0]
@@ -340,18 +340,21 @@ def _require_named_apart(
 # ---- resolving the names of a table
 
 
-def _namings(file: Path, joined: Joined, roots: Sequence[str]) -> list[Naming]:
-    """Ways to resolve the names of a table, the likeliest first; a single one if its mine.json records the root."""
-    if not joined.root:
-        in_memory = _by_digest(joined)
-        digests = _recorded_digests(file.parent) if _is_of_ours(file) else {}
-        digests |= digests_in(file)
-        return [lambda name: in_memory(name, digests.get(table_text(name), ""))]
-    by_name = _by_name(joined)
+def _namings(
+    file: Path, joined: Joined, roots: Sequence[str], *, in_any_form: bool = False
+) -> list[Naming]:
+    """Ways to resolve the names of a table, the likeliest first; a single one if its mine.json records the root.
+
+    ``in_any_form``: a person may have written them; names that we have written are exact.
+    """
+    if joined.is_in_memory:
+        return [_in_memory(file, joined)]
+    by_name = _by_name(joined, in_any_form=in_any_form)
     root = _root_of_table(file)
     if root is None or root == joined.root:
-        return [by_name, *(_below(one, joined) for one in roots if one)]
-    by_place = _below(root, joined)
+        others = (_below(one, joined, in_any_form=in_any_form) for one in roots if one)
+        return [by_name, *others]
+    by_place = _below(root, joined, in_any_form=in_any_form)
     digests = _recorded_digests(file.parent)
 
     def naming(name: str) -> int | None:
@@ -366,34 +369,66 @@ def _namings(file: Path, joined: Joined, roots: Sequence[str]) -> list[Naming]:
     return [naming]
 
 
-def _by_name(joined: Joined) -> Naming:
+def _by_name(joined: Joined, *, in_any_form: bool) -> Naming:
     """Resolve names relative to the root of the collection, or whole paths, as in FiftyOne's table."""
     rows = RowsByName([one.path for one in joined.contents])
-    if not joined.root:
-        return rows.get
+    look_up = rows.find if in_any_form else rows.get
     root = f"{table_text(Path(joined.root).as_posix()).rstrip('/')}/"
 
     def naming(name: str) -> int | None:
-        row = rows.get(name)
+        row = look_up(name)
         text = table_text(name)
-        return rows.get(text.removeprefix(root)) if row is None and text.startswith(root) else row
+        return look_up(text.removeprefix(root)) if row is None and text.startswith(root) else row
 
     return naming
 
 
-def _by_digest(joined: Joined) -> Callable[[str, str], int | None]:
-    """Resolve names of images in memory, by their digests if known: a name is a position, where another may be now."""
-    rows = RowsByName([one.path for one in joined.contents])
-    row_of: dict[str, int] = {}
-    for row, one in enumerate(joined.contents):
-        row_of.setdefault(one.digest, row)
+def _in_memory(file: Path, joined: Joined) -> Naming:
+    """Resolve names in a table of images in memory: by digest where the table has them, else by position."""
+    digests = _digests_of_table(file)
+    rows = dict(zip(digests, _rows_in_memory(joined, list(digests.items())), strict=True))
+    positions = RowsByName([one.path for one in joined.contents])
 
-    def row_now(name: str, digest: str) -> int | None:
-        row = rows.get(name)
-        is_same = row is not None and joined.contents[row].digest == digest
-        return row if is_same or not digest else row_of.get(digest)
+    def naming(name: str) -> int | None:
+        text = table_text(name)
+        return rows[text] if digests.get(text) else positions.get(name)
 
-    return row_now
+    return naming
+
+
+def _rows_in_memory(
+    joined: Joined, images: Sequence[tuple[str, str]], others_rows: Collection[int] = ()
+) -> list[int | None]:
+    """The rows of images by (name, digest), None for those that are not mined.
+
+    An image that is still at its position stays there; equal images elsewhere are taken in order, each once and none of
+    ``others_rows``. Without a digest the position counts.
+    """
+    row_of = {one.path: row for row, one in enumerate(joined.contents)}
+    found: list[int | None] = []
+    for name, digest in images:
+        row = row_of.get(name)
+        is_same = row is not None and digest in ("", joined.contents[row].digest)
+        found.append(row if is_same else None)
+    taken = {row for row in found if row is not None}.union(others_rows)
+    others: dict[str, list[int]] = {}
+    for row in reversed(range(len(joined.contents))):
+        if row not in taken:
+            others.setdefault(joined.contents[row].digest, []).append(row)
+    for place, (_, digest) in enumerate(images):
+        if found[place] is None and others.get(digest):
+            found[place] = others[digest].pop()
+    return found
+
+
+def _digests_of_table(file: Path) -> dict[str, str]:
+    """Name as tables write it -> digest, of images in memory: those in the table itself, else those recorded beside it.
+
+    Where a call was killed, what is recorded is newer than the table.
+    """
+    recorded = _recorded_digests(file.parent) if _is_of_ours(file) else {}
+    in_table = digests_in(file)
+    return {name: digest or recorded.get(name, "") for name, digest in in_table.items()} or recorded
 
 
 def _recorded_digests(folder: Path) -> dict[str, str]:
@@ -413,11 +448,12 @@ def _is_of_ours(table: Path) -> bool:
     return table.name in (SCORES_FILE, PARQUET) and (table.parent / RECORD).is_file()
 
 
-def _below(root: str, joined: Joined) -> Naming:
+def _below(root: str, joined: Joined, *, in_any_form: bool = False) -> Naming:
     """Resolve names relative to another folder, which may be above or below that of the collection."""
     own, other = Path(joined.root).as_posix(), Path(root).as_posix()
     rows = RowsByName([_joined(own, one.path) for one in joined.contents])
-    return lambda name: rows.get(table_text(_joined(other, name)))
+    look_up = rows.find if in_any_form else rows.get
+    return lambda name: look_up(table_text(_joined(other, name)))
 
 
 def _joined(root: str, name: str) -> str:

@@ -28,7 +28,7 @@ from sdclr.jobs.mine.ranking import Found, RankingOptions, ranked, require_enoug
 from sdclr.jobs.mine.request import MineRequest
 from sdclr.jobs.mine.seeing import joined_with_earlier, remarks_on_training, usable_images
 from sdclr.presentation.mined import Flags, MinedImages
-from sdclr.presentation.mining.columns import CLASS, DIGEST, NEW, WANTED, written_names
+from sdclr.presentation.mining.columns import CLASS, DIGEST, NEW, WANTED, digest_cell, written_names
 from sdclr.presentation.progress import AnyProgress
 from sdclr.run import Run
 
@@ -215,6 +215,6 @@ def _columns(
             own_names[name] += "_"
         cells = own[name].tolist() if name in own else []
         columns[own_names[name]] = joined_cells(cells, former.get(name, {}))
-    if not joined.root:
-        columns[DIGEST] = [one.digest for one in joined.contents]
+    if joined.is_in_memory:
+        columns[DIGEST] = [digest_cell(one.digest) for one in joined.contents]
     return columns, own_names

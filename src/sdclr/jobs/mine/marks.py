@@ -22,7 +22,7 @@ from sdclr.errors import ConfigError, DataError, MissingInputError
 from sdclr.evaluation.rarity import Feedback, from_feedback, likeness
 from sdclr.jobs.mine.looking import features_of
 from sdclr.jobs.mine.ranking import OtherScore
-from sdclr.presentation.mining.columns import DIGEST, REMOVED, WANTED
+from sdclr.presentation.mining.columns import DIGEST_COLUMNS, REMOVED, WANTED, read_digest
 from sdclr.safe_text import counted, shown, table_text
 
 Marks = dict[int, bool]
@@ -75,13 +75,16 @@ def read_marks(file: Path, advice: str = HOW_TO_MARK) -> MarksByName:
 
 
 def digests_in(file: Path) -> dict[str, str]:
-    """Name as tables write it -> the digest of its image, by the column of that name; empty for a table without one."""
+    """Name as tables write it -> the digest of its image, in the order of the table; empty for a table without any.
+
+    A cell with something else is empty: a spreadsheet may have changed it, or the user's own column has that name.
+    """
     table = read_table(file, known=("path", WANTED))
-    path = _column(table, PATH_COLUMNS)
-    if path is None or DIGEST not in table.columns:
+    path, digest = _column(table, PATH_COLUMNS), _column(table, DIGEST_COLUMNS)
+    if path is None or digest is None:
         return {}
-    cells = zip(table.columns[path], table.columns[DIGEST], strict=True)
-    return {table_text(name): digest for name, digest in cells}
+    cells = zip(table.columns[path], table.columns[digest], strict=True)
+    return {table_text(name): read_digest(cell) for name, cell in cells}
 
 
 def is_removed(cell: str) -> bool:
@@ -109,7 +112,7 @@ def _column(table: Table, names: Sequence[str]) -> str | None:
 
 
 class RowsByName:
-    """The row of each name: as it is, as tables write it, or as a person may (./a.png, é as one character or two)."""
+    """The row of each name."""
 
     def __init__(self, names: Sequence[str]) -> None:
         as_written: dict[str, int] = {}
@@ -118,21 +121,26 @@ class RowsByName:
         self._rows = as_written | {name: row for row, name in enumerate(names)}
 
     def get(self, name: str) -> int | None:
-        """None where no image has this name; an exact name takes precedence over one that differs in form."""
-        row = self._rows.get(name)
-        return self._by_form.get(_form(name)) if row is None else row
+        """By a name as it is or as tables write it; None where no image has it."""
+        return self._rows.get(name)
+
+    def find(self, name: str) -> int | None:
+        """Also by a name as a person may write it (./a.png, é as one character or two), if one image alone has it."""
+        row = self.get(name)
+        return self._normalised_rows.get(_normalised(name)) if row is None else row
 
     @cached_property
-    def _by_form(self) -> dict[str, int | None]:
-        """By a form in which names that mean the same are equal; None where several images share it."""
+    def _normalised_rows(self) -> dict[str, int | None]:
+        """None where several images share a normalised name."""
         found: dict[str, int | None] = {}
         for name, row in self._rows.items():
-            form = _form(name)
-            found[form] = row if found.get(form, row) == row else None
+            key = _normalised(name)
+            found[key] = row if found.get(key, row) == row else None
         return found
 
 
-def _form(name: str) -> str:
+def _normalised(name: str) -> str:
+    """One spelling of the names that mean the same: letters in NFC, no ``.``, ``..`` or double slash."""
     return posixpath.normpath(unicodedata.normalize("NFC", name))
 
 
@@ -225,7 +233,9 @@ def by_likeness(
 def _row_of(text: str, rows: RowsByName, root: str) -> int | None:
     if (row := rows.get(text)) is not None:
         return row
-    if not root or not os.path.lexists(text):
+    if not os.path.lexists(text):  # ./a.png is a file where there is one
+        return rows.find(text)
+    if not root:
         return None
     below = os.path.relpath(os.path.realpath(text), root)
     return rows.get(Path(below).as_posix())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -14,9 +15,25 @@ REMOVED = "removed"
 """In a table for --feedback: the mark of this image was removed. An empty cell has no effect."""
 CLASS, NEW = "class", "new"
 """Columns with an image's label, and with whether an earlier collection lacks it."""
-DIGEST = "digest"
-"""A column for images in memory, whose names are only positions: which image a row, and its mark, belongs to."""
+DIGEST, DIGEST_COLUMNS = "digest", ("digest", "rarity_digest")
+"""A column for images in memory, whose names are only positions: which image a row, and its mark, belongs to. Its names
+in scores.csv and in the page's table for FiftyOne."""
 OWN_COLUMNS = ("path", "score", "rank", "group", "group_size", "duplicate_of", "junk", WANTED)
+
+
+def digest_cell(digest: str) -> str:
+    """A digest of pixels as tables have it: text in any spreadsheet, which 2e69522593377022 is not.
+
+    >>> digest_cell("2e69522593377022"), read_digest("pixels:2e69522593377022"), read_digest("2E+69")
+    ('pixels:2e69522593377022', '2e69522593377022', '')
+    """
+    return f"pixels:{digest}"
+
+
+def read_digest(cell: str) -> str:
+    """The digest in a cell; empty for any other text."""
+    found = re.fullmatch(r"\s*pixels:([0-9a-f]{16})\s*", cell)
+    return found[1] if found else ""
 
 
 def table_columns(mined: MinedImages) -> dict[str, Callable[[int], Any]]:

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from sdclr.outside import Table
 from sdclr.presentation.mined import MinedImages
-from sdclr.presentation.mining.columns import REMOVED, WANTED, table_columns
+from sdclr.presentation.mining.columns import DIGEST, DIGEST_COLUMNS, REMOVED, WANTED, table_columns
 from sdclr.safe_text import as_text, counted, csv_row, one_line
 
 Marks = Mapping[int, bool | None]
@@ -84,11 +84,14 @@ def write_csv(mined: MinedImages, rows: Iterable[int], marks: Marks) -> bytes:
 
 def write_fiftyone(mined: MinedImages, rows: Iterable[int], marks: Marks) -> bytes:
     """A table for FiftyOne's CSVDataset: ``filepath``, then fields whose names begin with rarity."""
-    header = ["filepath", "rarity", "rarity_rank", "rarity_group", "rarity_wanted"]
+    digests = mined.columns.get(DIGEST) if not mined.root else None
+    header = ["filepath", "rarity", "rarity_rank", "rarity_group"]
+    header += ([] if digests is None else [DIGEST_COLUMNS[1]]) + ["rarity_wanted"]
     lines = []
     for row in rows:
         cells = [as_text(full_path(mined, row)), number(float(mined.score[row]))]
         cells += [str(int(mined.rank[row])), str(int(mined.group[row]))]
+        cells += [] if digests is None else [str(digests[row])]
         lines.append([*cells, _mark_cell(marks, row)])
     return _table(header, lines)
 

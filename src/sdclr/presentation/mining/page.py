@@ -190,7 +190,7 @@ def _data(
             {
                 "name": one_line(name),
                 "values": [str(csv_cell(as_text(cell))) for cell in mined.columns[name]],
-                "shown": bool(mined.root) or name != DIGEST,
+                "isDigest": name == DIGEST and not mined.root,  # of images in memory
             }
             for name in others
         ],

@@ -63,7 +63,8 @@
     searched ??= names.map((_, i) => shownName(i).toLowerCase());
     return searched[row];
   };
-  const shownColumns = data.columns.filter((column) => column.shown);
+  const shownColumns = data.columns.filter(({ isDigest }) => !isDigest);
+  const digests = data.columns.find(({ isDigest }) => isDigest)?.values;
   const junkKinds = (row) => data.junkKinds.filter((_, bit) => junk[row] >> bit & 1);
   const count = (number, noun, nouns = `${noun}s`) => (
     `${number.toLocaleString("en")} ${number === 1 ? noun : nouns}`
@@ -183,9 +184,13 @@
     )).join(""),
     csv: (rows) => [data.csvHeader, ...rows.map(csvCells)].map(csvLine).join(""),
     fiftyone: (rows) => {
-      const header = ["filepath", "rarity", "rarity_rank", "rarity_group", "rarity_wanted"];
+      const header = [
+        "filepath", "rarity", "rarity_rank", "rarity_group",
+        ...(digests ? ["rarity_digest"] : []), "rarity_wanted",
+      ];
       const cells = (row) => [
-        fullPath(row), pythonNumber(score[row]), String(rank[row]), String(group[row]), markCell(row),
+        fullPath(row), pythonNumber(score[row]), String(rank[row]), String(group[row]),
+        ...(digests ? [digests[row]] : []), markCell(row),
       ];
       return [header, ...rows.map(cells)].map(csvLine).join("");
     },
