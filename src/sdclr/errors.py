@@ -63,7 +63,7 @@ class RunFolderError(SdclrError):
 
 
 class InUseError(RunFolderError):
-    """Another process writes there."""
+    """Another process holds the lock of a folder or file."""
 
 
 class StorageError(SdclrError):

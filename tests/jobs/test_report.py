@@ -268,7 +268,7 @@ def test_differences_are_between_the_seeds_that_both_arms_have(tmp_path: Path) -
     assert means["SimCLR"] == pytest.approx(np.mean([0.4, 0.3, 0.25]))  # all seeds
     assert "Linear probe: SimCLR 1 to 2, SDCLR 1 to 2" in report.description
     assert (
-        "do not have the same seeds. A difference is over those that both arms have, and over all seeds of a split "
+        "do not have the same seeds. A difference is over those that both have, and over all seeds of a split "
         "where none is common (split 3)" in report.description
     )
 
@@ -289,7 +289,7 @@ def test_arms_with_as_many_but_other_seeds_or_splits_are_named(tmp_path: Path) -
 
     rest = {(2, 1): 0.3, (2, 2): 0.3}
     report = report_of("seeds", ours | rest, theirs | rest)
-    assert "do not have the same seeds. A difference is over those that both arms have; it" in (
+    assert "do not have the same seeds. A difference is over those that both have; it" in (
         report.description
     )
     assert "as many seeds" not in report.description
@@ -299,6 +299,8 @@ def test_arms_with_as_many_but_other_seeds_or_splits_are_named(tmp_path: Path) -
     assert found.interval[0] > 0 > means["SDCLR"] - means["SimCLR"]
     report = report_of("splits", {(1, 1): 0.3, (2, 1): 0.3}, {(1, 1): 0.3, (3, 1): 0.3})
     assert "do not have the same splits." in report.description
+    report = report_of("none", {(1, 1): 0.3, (2, 1): 0.3}, {(1, 2): 0.3, (2, 2): 0.3})
+    assert "The arms have no seed in common: a difference is over all seeds" in report.description
     report = report_of("same", ours, dict.fromkeys(ours, 0.3))
     assert "do not have the same" not in report.description
 

@@ -12,7 +12,7 @@ import pytest
 
 from sdclr.errors import Preempted
 from sdclr.processes import signals
-from sdclr.processes.signals import start_up, stop_on_signal
+from sdclr.processes.signals import signals_in_start_up, stop_on_signal
 
 pytestmark = pytest.mark.usefixtures("started_from_a_terminal")
 
@@ -55,7 +55,7 @@ def test_a_system_without_some_of_them_has_the_others(monkeypatch: pytest.Monkey
 def test_a_job_takes_over_from_its_start_up_and_a_second_signal_is_the_systems() -> None:
     """Otherwise the second signal would only raise, and a run that hangs would not end."""
     before = signal.getsignal(signal.SIGTERM)
-    with start_up():
+    with signals_in_start_up():
         assert signal.getsignal(signal.SIGTERM) != before
         with stop_on_signal() as stop:
             stop.awaited = True
@@ -63,6 +63,17 @@ def test_a_job_takes_over_from_its_start_up_and_a_second_signal_is_the_systems()
             assert signal.getsignal(signal.SIGTERM) == before
         assert signal.getsignal(signal.SIGTERM) == before
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_signal_that_comes_twice_in_start_up_is_one() -> None:
+    def twice() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Preempted, match="SIGTERM"), signals_in_start_up():
+        twice()
 
 
 IMPORTS = """
@@ -78,6 +89,17 @@ sys.argv = ["sdclr", *{words}]
 from sdclr.cli.entry import main
 main()
 """
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("option", ["--dry-run", "--help"])
+def test_a_command_that_only_shows_something_is_not_to_be_given_again(
+    tmp_path: Path, option: str
+) -> None:
+    words = ["pretrain", "digits_simclr", "--out", "x", option]
+    source = IMPORTS.format(name="SIGTERM", words=words)
+    done = subprocess.run([sys.executable, "-c", source], cwd=tmp_path, timeout=120, check=False)
+    assert done.returncode == (0 if option == "--help" else -signal.SIGTERM)
 
 
 @pytest.mark.processes
@@ -102,7 +124,7 @@ def test_a_signal_while_torch_is_imported_is_a_stop_as_well(
         [sys.executable, "-c", source], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 75, done.stderr
-    rest = " before the work began. Give the same command again."
+    rest = " before the first step. Give the same command again."
     if words[0] == "grid":  # its own work has begun
         rest = "; every run is saved. The same command continues from here."
     assert f"stopped: by {name}{rest}" in done.stderr

@@ -615,6 +615,9 @@ def test_a_report_that_has_no_place_measures_nothing(here: Path) -> None:
     assert not (here / "run" / "examination").exists()
     assert main(["report", "run", "--format", "html", "--out", "new/o.html"])[0] == 0
     assert [path.name for path in (here / "new").iterdir()] == ["o.html"]
+    arguments = ["report", "run", "--protocol", "none", "--format", "html", "--out", "x/y/o.html"]
+    assert main(arguments)[0] == 66
+    assert not (here / "x").exists()
 
 
 def test_our_own_report_in_a_run_folder_is_replaced(here: Path) -> None:

@@ -27,11 +27,13 @@ from sdclr.errors import (
     StorageError,
 )
 from sdclr.output_streams import endure
-from sdclr.processes.signals import start_up
+from sdclr.processes.signals import signals_in_start_up
 from sdclr.safe_text import shown
 
 STOPPABLE = frozenset({"pretrain", "resume", "finetune", "grid"})
 """Verbs that end with exit code 75 after a signal, so that a scheduler starts them again."""
+SHOWING = frozenset({"--dry-run", "--plan", "--report-only", "--print-commands"})
+"""Options with which they only show something."""
 
 
 def main() -> None:
@@ -54,7 +56,7 @@ def _run() -> int:
     """The exit code of the command line."""
     running_command.verb, running_command.only_text = None, False
     try:
-        with start_up() if _verb() in STOPPABLE else contextlib.nullcontext():
+        with signals_in_start_up() if _continues_later() else contextlib.nullcontext():
             _command()()  # usage errors and --help end here, with typer's own message and exit code
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 0
@@ -80,8 +82,11 @@ def _run() -> int:
     return 0
 
 
-def _verb() -> str:
-    return next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+def _continues_later() -> bool:
+    """Whether the command is one that is given again after a signal; one that only shows something is not."""
+    words = sys.argv[1:]
+    verb = next((word for word in words if not word.startswith("-")), "")
+    return verb in STOPPABLE and not SHOWING.intersection(words)
 
 
 @cache

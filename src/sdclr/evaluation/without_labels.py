@@ -71,7 +71,7 @@ def measure_without_labels(features: SampleFeatures) -> WithoutLabels:
         view_distance=float(distances.mean()),
         view_distance_half_width=_half_width(distances),
         found=float(found.float().mean()),
-        found_half_width=_of_share(found),
+        found_half_width=_wilson_half_width(found),
     )
 
 
@@ -80,8 +80,8 @@ def _half_width(values: Tensor) -> float:
     return float(1.96 * values.double().std(unbiased=True) / len(values) ** 0.5)
 
 
-def _of_share(hits: Tensor) -> float:
-    """Of a share of images; unlike the normal approximation, not 0 for none or all of them."""
-    share = binomtest(int(hits.sum()), len(hits))
-    low, high = share.proportion_ci(method="wilson")
-    return float(max(share.statistic - low, high - share.statistic))
+def _wilson_half_width(hits: Tensor) -> float:
+    """The longer part of the 95 % interval of a share; unlike the normal one it is not 0 for no hit or only hits."""
+    test = binomtest(int(hits.sum()), len(hits))
+    low, high = test.proportion_ci(method="wilson")
+    return float(max(test.statistic - low, high - test.statistic))

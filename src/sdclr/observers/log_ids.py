@@ -40,10 +40,10 @@ def _ids(folder: str) -> dict[str, str]:
     return {} if is_copy else ids
 
 
-def _is_another(there: str, folder: str) -> bool:
-    """Whether these are two folders; a place that cannot be looked at is none."""
+def _is_another(recorded: str, folder: str) -> bool:
+    """Whether the recorded folder exists and is not this one; False where that cannot be known."""
     try:
-        return not os.path.samefile(there, folder)
+        return not os.path.samefile(recorded, folder)
     except (OSError, ValueError):
         return False
 

@@ -34,4 +34,5 @@ def _heading(mined: MinedImages) -> str:
     """A heading for the first groups that explains the number before each of them."""
     if not mined.rarest_first:
         return "first of the order that shows many kinds early, with how far each is from those before it:"
-    return f"{'rarest' if mined.ranks_rarity else 'first'} by {mined.score_name}:"
+    first = "rarest" if mined.ranks_rarity else "first"
+    return f"{first} by {mined.score_name}:"

@@ -43,20 +43,20 @@ def stop_on_signal(
     *,
     same_for_seconds: float = 0.0,
     announce: Callable[[str], None] = lambda text: None,
-    early: str = " before the first step. Give the same command again.",
 ) -> Iterator[StopRequest]:
     """Inside the block, the first signal only sets a flag (saving in a handler can hang).
 
     The old handlers return with it, or with ``same_for_seconds`` at the first signal after that time. Preempted is
     raised out of the block at once while the flag is not awaited. ``same_for_seconds``: how long further signals count
-    as the first one. ``announce`` is called in the handler of the first one, with a message for the user. ``early``:
-    how the sentence of that Preempted ends.
+    as the first one. ``announce`` is called in the handler of the first one, with a message for the user.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request  # handlers belong to the main thread; a library call elsewhere leaves them alone
         return
-    while _start_ups:
+    while (
+        _start_ups
+    ):  # the job takes over; what it restores at its end is what was before the start-up
         _start_ups.pop()()
     owner = os.getpid()
     before = {number: signal.getsignal(number) for number in _SIGNALS}
@@ -87,7 +87,9 @@ def stop_on_signal(
         if not same_for_seconds:
             restore()
         if not request.awaited:
-            raise StoppedEarly(f"stopped by {request.signal_name}{early}")
+            raise StoppedEarly(
+                f"stopped by {request.signal_name} before the first step. Give the same command again."
+            )
         again = "" if same_for_seconds else " Once more stops at once."
         announce(f"{request.signal_name}: stopping once this step is done and saved.{again}")
 
@@ -104,15 +106,18 @@ def stop_on_signal(
 
 
 _start_ups: list[Callable[[], None]] = []
+"""What restores the handlers from before :func:`signals_in_start_up`, while no job has taken over."""
+_FORWARDED_WITHIN_SECONDS = 2.0
 
 
 @contextmanager
-def start_up() -> Iterator[None]:
+def signals_in_start_up() -> Iterator[None]:
     """Inside the block, a signal raises Preempted until a job has its own :func:`stop_on_signal`.
 
     Without it, one that comes while torch is imported would kill the process, as if nothing could continue.
     """
-    with stop_on_signal(early=" before the work began. Give the same command again.") as request:
+    # two may come at once: from the terminal and from the launcher of several processes
+    with stop_on_signal(same_for_seconds=_FORWARDED_WITHIN_SECONDS) as request:
         _start_ups.append(request._restore)
         try:
             yield

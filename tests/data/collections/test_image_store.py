@@ -411,9 +411,12 @@ def test_a_store_that_is_removed_or_replaced_while_it_is_read_stays_readable(
     again = pickle.loads(pickle.dumps(store))
     assert all(map(torch.equal, before, everything(again)))
     assert again.pixels.descriptor != store.pixels.descriptor
+    packed = pickle.dumps(store)
     (tmp_path / "other").write_bytes(b"short")
     (tmp_path / "other").replace(tmp_path / "store" / "pixels.bin")
     assert all(map(torch.equal, before, everything(store)))
+    with pytest.raises(ChangedDataError, match="was written while it was read"):
+        pickle.loads(packed)
     shutil.rmtree(tmp_path / "store")
     assert all(map(torch.equal, before, everything(store)))
 

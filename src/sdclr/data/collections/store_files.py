@@ -58,7 +58,8 @@ class MappedFile:
     """Of the file when it was mapped."""
 
     @classmethod
-    def of(cls, file: Path) -> MappedFile:
+    def of(cls, file: Path, before: FileState | None = None) -> MappedFile:
+        """``before``: the state that the file has to have; ChangedDataError where it has another one."""
         with open(file, "rb") as opened:
             state = FileState.of(os.fstat(opened.fileno()))  # first: what comes later is a change
             content = np.asarray(np.memmap(opened, np.uint8, "r"))
@@ -66,11 +67,13 @@ class MappedFile:
         mapped = cls(file.absolute(), content, descriptor, state)
         # at exit the system closes it, after the threads that still read
         weakref.finalize(mapped, os.close, descriptor).atexit = False
+        if before not in (None, state):
+            raise mapped._changed()
         return mapped
 
-    def __reduce__(self) -> tuple[Callable[[Path], MappedFile], tuple[Path]]:
+    def __reduce__(self) -> tuple[Callable[..., MappedFile], tuple[Path, FileState]]:
         """A copy, or another process, maps the file anew: a descriptor belongs to one object of one process."""
-        return MappedFile.of, (self.path,)
+        return MappedFile.of, (self.path, self.state)
 
     def __len__(self) -> int:
         return len(self.content)
@@ -82,12 +85,15 @@ class MappedFile:
         its end would kill the process (SIGBUS). A file that was moved, removed or replaced meanwhile stays readable.
         """
         if FileState.of(os.fstat(self.descriptor)) != self.state:
-            raise ChangedDataError(
-                f"{printable(self.path)} was written while it was read. Leave the store alone while it is used. "
-                f"If it was replaced on purpose, give the command again; else remove the folder "
-                f"{printable(self.path.parent)}, and the images are decoded again."
-            )
+            raise self._changed()
         return self.content[start:end]
+
+    def _changed(self) -> ChangedDataError:
+        return ChangedDataError(
+            f"{printable(self.path)} was written while it was read. Leave the store alone while it is used. "
+            f"If it was replaced on purpose, give the command again; else remove the folder "
+            f"{printable(self.path.parent)}, and the images are decoded again."
+        )
 
 
 def find_damage(

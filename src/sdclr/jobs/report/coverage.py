@@ -65,6 +65,7 @@ def difference_remarks(arms: Sequence[Arm], probes: Sequence[str]) -> list[str]:
     """What the differences from the first arm are over where an arm has other splits or seeds; else nothing."""
     differ: set[str] = set()
     without_common: set[int] = set()
+    with_common: set[int] = set()
     for probe in probes:
         ours, *others = (_seeds_by_repeat(arm, probe) for arm in arms)
         for theirs in others:
@@ -74,16 +75,18 @@ def difference_remarks(arms: Sequence[Arm], probes: Sequence[str]) -> list[str]:
             for number in common:
                 if ours[number] != theirs[number]:
                     differ.add("seeds")
-                if not ours[number] & theirs[number]:
-                    without_common.add(number)
+                have_common = bool(ours[number] & theirs[number])
+                (with_common if have_common else without_common).add(number)
     if not differ:
         return []
-    numbers = ", ".join(map(str, sorted(without_common)))
-    rest = f", and over all seeds of a split where none is common (split {numbers})"
-    return [
-        f"The arms do not have the same {' and '.join(sorted(differ, reverse=True))}. A difference is over those that "
-        f"both arms have{rest if numbers else ''}; it can differ from the difference of the means."
-    ]
+    if differ == {"seeds"} and not with_common:
+        return ["The arms have no seed in common: a difference is over all seeds of a split."]
+    what = " and ".join(sorted(differ, reverse=True))
+    words = f"The arms do not have the same {what}. A difference is over those that both have"
+    if without_common:
+        numbers = ", ".join(map(str, sorted(without_common)))
+        words += f", and over all seeds of a split where none is common (split {numbers})"
+    return [f"{words}; it can differ from the difference of the means."]
 
 
 def _seeds_by_repeat(arm: Arm, probe: str) -> dict[int, set[int]]:

@@ -35,7 +35,9 @@ def description(arms: Sequence[Arm], protocol: str) -> str:
     by_tail = ""
     if any(_trained_on_others(run) for run in runs):
         by_tail = f" Classes are grouped by their images in the long tail ({ratio}), whatever was trained on."
-    drawn = f" (subset {words['data.subset']}{'' if by_tail else f', {ratio}'})"
+    drawn = f" (subset {words['data.subset']})"
+    if not by_tail:
+        drawn = f" (subset {words['data.subset']}, {ratio})"
     splits = f" over {counted(len({run.split_number for run in runs}), 'split')}"
     seeds = (
         f" over {counted(len({run.seed for run in runs}), 'seed')}"

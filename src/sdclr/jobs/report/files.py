@@ -152,16 +152,15 @@ def build_and_deliver(
 def claimed(targets: Mapping[str, Path | None]) -> Iterator[None]:
     """Hold all targets that are files for the block; InUseError where another process does.
 
-    Raises StorageError if one cannot be written. A folder that is made for them and stays empty is removed.
+    Raises StorageError if one cannot be written. Folders that are made for them and stay empty are removed.
     """
-    made: list[Path] = []
+    made: set[Path] = set()
     try:
         with ExitStack() as held:
             for target in sorted({target for target in targets.values() if target is not None}):
                 try:
-                    if not target.parent.is_dir():
-                        make_folder(target.parent)
-                        made.append(target.parent)
+                    made |= {folder for folder in target.parents if not folder.is_dir()}
+                    make_folder(target.parent)
                     held.enter_context(writing(target))
                 except InUseError:
                     raise
@@ -169,7 +168,7 @@ def claimed(targets: Mapping[str, Path | None]) -> Iterator[None]:
                     raise StorageError(f"cannot write the report: {error}") from None
             yield
     finally:
-        for folder in made:
+        for folder in sorted(made, reverse=True):  # those inside first
             with suppress(OSError):  # it has a report
                 folder.rmdir()
 

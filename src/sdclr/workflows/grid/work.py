@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 import traceback
 import warnings
@@ -26,9 +27,15 @@ def work(cells: GridCells, emit: Emit, progress: AnyProgress, *, download: bool 
     A cell that another worker holds is left to it, and one that fails is recorded and not retried in this session.
     Raises Preempted after a signal: the current cell resumes where it stopped at the next start.
     """
-    with stop_on_signal(early="; every run is saved. The same command continues from here."):
-        while _one_round(cells, emit, progress, download=download):
-            pass  # another worker may have released cells meanwhile
+    try:
+        with stop_on_signal():
+            while _one_round(cells, emit, progress, download=download):
+                pass  # another worker may have released cells meanwhile
+    except Preempted as stopped:  # it speaks of the cell, and its command would continue that alone
+        by = re.match(r"stopped by [A-Z0-9]+", str(stopped))
+        raise Preempted(
+            f"{by[0] if by else 'stopped'}; every run is saved. The same command continues from here."
+        ) from None
 
 
 def _one_round(cells: GridCells, emit: Emit, progress: AnyProgress, *, download: bool) -> bool:
