@@ -172,7 +172,8 @@ def test_what_is_not_captured_runs_compiled_after_one_warning(
     )
     with pytest.warns(UserWarning, match=words) as seen:
         results = [run(torch.zeros(1)).item() for _ in range(2)]
-    assert (results, len(seen), run.how) == ([1, 1], 1, True)
+    ours = [one for one in seen if issubclass(one.category, UserWarning)]  # old torch warns too
+    assert (results, len(ours), run.how) == ([1, 1], 1, True)
 
 
 def test_a_result_of_cuda_graphs_outlives_the_next_replay(monkeypatch: pytest.MonkeyPatch) -> None:

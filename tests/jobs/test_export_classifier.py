@@ -101,6 +101,9 @@ def test_a_new_run_starts_from_the_backbone_and_leaves_the_head(
         slow("timm:efficientnet_b0", {}, {"timm", "huggingface"}),
         slow("torchvision:mobilenet_v2", {}, {"torchvision"}),
         ("torchvision:squeezenet1_1", {}, set()),
+        # a part of its features is called classifier.0
+        ("torchvision:mobilenet_v3_small", {}, {"torchvision"}),
+        slow("torchvision:convnext_tiny", {}, {"torchvision"}),
         ("timm:test_vit", {"options": {"img_size": SIZE}}, {"timm", "huggingface"}),
         ("resnet10", {"width": 4}, set()),
     ],

@@ -40,10 +40,11 @@ class HeadedNetwork(nn.Module):
 
     def load_tensors(self, tensors: dict[str, Tensor], where: str) -> None:
         """Load the result of :meth:`named_tensors`, strictly."""
-        own = {name for name in tensors if name.startswith("classifier.")}
+        # by their whole names: the network may have a classifier.0.weight of its own
+        own = {f"classifier.{name}": name for name in self.head.state_dict()}
         network = {name: one for name, one in tensors.items() if name not in own}
         load_strictly(self.network, network, where)
-        head = {name.partition(".")[2]: tensors[name] for name in own}
+        head = {own[name]: one for name, one in tensors.items() if name in own}
         load_strictly(self.head, head, where)
 
 
