@@ -34,8 +34,10 @@ class StopRequest:
     signal_name: str | None = None
     awaited: bool = False
     """Whether the run checks ``signal_name`` after every step; until then a signal raises StoppedEarly."""
-    _restore: Callable[[], None] = staticmethod(lambda: None)
-    """Sets the handlers as they were."""
+
+    def __init__(self, restore: Callable[[], None] = lambda: None) -> None:
+        self.restore = restore
+        """Sets the handlers as they were."""
 
 
 @contextmanager
@@ -54,9 +56,8 @@ def stop_on_signal(
     if threading.current_thread() is not threading.main_thread():
         yield request  # handlers belong to the main thread; a library call elsewhere leaves them alone
         return
-    while (
-        _start_ups
-    ):  # the job takes over; what it restores at its end is what was before the start-up
+    # this job takes over; what it restores at its end is what was before the start-up
+    while _start_ups:
         _start_ups.pop()()
     owner = os.getpid()
     before = {number: signal.getsignal(number) for number in _SIGNALS}
@@ -93,7 +94,7 @@ def stop_on_signal(
         again = "" if same_for_seconds else " Once more stops at once."
         announce(f"{request.signal_name}: stopping once this step is done and saved.{again}")
 
-    request._restore = restore
+    request.restore = restore
     for number, handler in before.items():
         if handler is not None:
             signal.signal(number, on_signal)
@@ -118,7 +119,7 @@ def signals_in_start_up() -> Iterator[None]:
     """
     # two may come at once: from the terminal and from the launcher of several processes
     with stop_on_signal(same_for_seconds=_FORWARDED_WITHIN_SECONDS) as request:
-        _start_ups.append(request._restore)
+        _start_ups.append(request.restore)
         try:
             yield
         finally:
