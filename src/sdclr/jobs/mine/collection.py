@@ -18,7 +18,6 @@ import numpy.typing as npt
 
 from sdclr.data import Images
 from sdclr.data.collections.contents import ABSENT, Content, read_contents
-from sdclr.data.collections.image_arrays import ImageArrays
 from sdclr.data.rows_wanted import reading
 from sdclr.errors import ConfigError
 from sdclr.jobs.mine.folder import MineRecord, Stored, StoredWriter
@@ -101,8 +100,8 @@ def listed(images: Images) -> Listed:
 
 def _reading_in_memory(images: Images) -> dict[str, Any]:
     """Empty for square images, of which earlier versions made the same stills."""
-    sizes = {images.size(0)} if isinstance(images, ImageArrays) and len(images) else set()
-    return {"stills": "middle square"} if any(height != width for height, width in sizes) else {}
+    are_square = all(height == width for height, width in map(images.size, range(len(images))))
+    return {} if are_square else {"stills": "middle square"}
 
 
 def _digest(pixels: npt.NDArray[np.uint8]) -> str:
