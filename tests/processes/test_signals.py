@@ -92,14 +92,26 @@ main()
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("option", ["--dry-run", "--help"])
-def test_a_command_that_only_shows_something_is_not_to_be_given_again(
-    tmp_path: Path, option: str
-) -> None:
-    words = ["pretrain", "digits_simclr", "--out", "x", option]
-    source = IMPORTS.format(name="SIGTERM", words=words)
+def test_a_command_that_only_shows_something_is_not_to_be_given_again(tmp_path: Path) -> None:
+    source = IMPORTS.format(name="SIGTERM", words=["pretrain", "digits_simclr", "--dry-run"])
     done = subprocess.run([sys.executable, "-c", source], cwd=tmp_path, timeout=120, check=False)
-    assert done.returncode == (0 if option == "--help" else -signal.SIGTERM)
+    assert done.returncode == -signal.SIGTERM
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("milliseconds", [1, 5, 20, 80])
+def test_a_second_signal_from_outside_does_not_cut_the_stop_short(
+    tmp_path: Path, milliseconds: int
+) -> None:
+    """The terminal signals every process, and the launcher of several forwards it as well."""
+    source = IMPORTS.format(name="SIGINT", words=["pretrain", "digits_simclr", "--out", "x"])
+    later = f"os.system('(sleep {milliseconds / 1000}; kill -TERM %d) &' % os.getpid())"
+    source = source.replace("os.kill(", f"{later}; os.kill(", 1)
+    done = subprocess.run(
+        [sys.executable, "-c", source], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 75, done.stderr
+    assert "stopped: by SIGINT before the first step." in done.stderr
 
 
 @pytest.mark.processes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 
 from sdclr.presentation.mined import MinedImages, RankingQuality
+from sdclr.presentation.mining.columns import DIGEST, digest_cell
 
 HOSTILE_NAMES = [
     "<script>alert(1)</script>.jpg",
@@ -56,6 +58,15 @@ def digits(num_images: int = 360, seed: int = 0) -> tuple[MinedImages, dict[int,
         )
         pictures[row] = jpeg(image)
     return collection(names, features, seed), pictures
+
+
+def in_memory() -> tuple[MinedImages, dict[int, bytes]]:
+    """Images whose names are positions, with the digests of their pixels."""
+    mined, pictures = digits(200)
+    cells = [digest_cell(f"{row:016x}") for row in range(len(mined))]
+    names = [str(row) for row in range(len(mined))]
+    columns = {**mined.columns, DIGEST: cells}
+    return replace(mined, names=names, root="", columns=columns), pictures
 
 
 def collection(

@@ -33,7 +33,7 @@ from sdclr.safe_text import shown
 STOPPABLE = frozenset({"pretrain", "resume", "finetune", "grid"})
 """Verbs that end with exit code 75 after a signal, so that a scheduler starts them again."""
 SHOWING = frozenset({"--dry-run", "--plan", "--report-only", "--print-commands"})
-"""Options with which they only show something."""
+"""Options with which they train nothing."""
 
 
 def main() -> None:

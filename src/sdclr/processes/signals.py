@@ -9,6 +9,7 @@ one.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import threading
@@ -45,12 +46,14 @@ def stop_on_signal(
     *,
     same_for_seconds: float = 0.0,
     announce: Callable[[str], None] = lambda text: None,
+    lingers: bool = False,
 ) -> Iterator[StopRequest]:
     """Inside the block, the first signal only sets a flag (saving in a handler can hang).
 
     The old handlers return with it, or with ``same_for_seconds`` at the first signal after that time. Preempted is
     raised out of the block at once while the flag is not awaited. ``same_for_seconds``: how long further signals count
-    as the first one. ``announce`` is called in the handler of the first one, with a message for the user.
+    as the first one. ``announce`` is called in the handler of the first one, with a message for the user. ``lingers``:
+    whether this handler stays after that Preempted, until the first signal after that time: the process is ending.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -101,9 +104,22 @@ def stop_on_signal(
     try:
         yield request
     except StoppedEarly as stopped:
+        if lingers:
+            atexit.register(
+                _ignore_signals
+            )  # then the interpreter gives up its handlers, and takes a moment to end
+        else:
+            restore()
         raise Preempted(str(stopped)) from None
-    finally:
+    except BaseException:
         restore()
+        raise
+    restore()
+
+
+def _ignore_signals() -> None:
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 _start_ups: list[Callable[[], None]] = []
@@ -118,7 +134,7 @@ def signals_in_start_up() -> Iterator[None]:
     Without it, one that comes while torch is imported would kill the process, as if nothing could continue.
     """
     # two may come at once: from the terminal and from the launcher of several processes
-    with stop_on_signal(same_for_seconds=_FORWARDED_WITHIN_SECONDS) as request:
+    with stop_on_signal(same_for_seconds=_FORWARDED_WITHIN_SECONDS, lingers=True) as request:
         _start_ups.append(request.restore)
         try:
             yield

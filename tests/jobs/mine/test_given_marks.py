@@ -216,7 +216,23 @@ def test_equal_images_in_memory_keep_their_marks_apart(digits_run: Run, tmp_path
         mine(digits_run.folder, in_memory(tmp_path, np.delete(images, 7, 0)), out, overwrite=True)
     assert marks_in(out) == {"3": "1", "8": "1"}
     mine(digits_run.folder, in_memory(tmp_path, images), out, overwrite=True)
-    assert sorted(marks_in(out)) == ["3", "7", "9"]
+    assert marks_in(out) == {"3": "1", "7": "0", "9": "1"}
+
+
+def test_a_mark_that_a_killed_call_left_parked_does_not_come_back(
+    digits_run: Run, tmp_path: Path
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
+    out = tmp_path / "rare"
+    mine(digits_run.folder, in_memory(tmp_path, images), out)
+    mark(out, {"3": "1"})
+    parked = f"path,wanted,root,digest\n1,1,,{_digest_at(out / 'scores.csv', '3')[7:]}\n"
+    (out / "marks_of_missing.csv").write_text(parked)
+    mine(digits_run.folder, in_memory(tmp_path, images), out, overwrite=True)
+    assert not (out / "marks_of_missing.csv").exists()
+    mark(out, {"3": ""})
+    mine(digits_run.folder, in_memory(tmp_path, images), out, overwrite=True)
+    assert marks_in(out) == {}
 
 
 def test_a_digest_that_a_spreadsheet_changed_is_read_from_the_record(
@@ -244,6 +260,14 @@ def test_names_that_we_have_written_are_exact(digits_run: Run, june: Path, tmp_p
     with pytest.warns(UserWarning, match=r"^1 mark in .* cannot be shown"):
         mine(digits_run.folder, data(folder), out, overwrite=True)
     assert marks_in(out) == {one.name: "1"}
+    shutil.copytree(out, tmp_path / "earlier")
+    mark(tmp_path / "earlier", {one.name: "", two.name: "0", "0_000.png": "1"})
+    with (tmp_path / "earlier" / "scores.csv").open("a", encoding="utf-8") as table:
+        width = len((out / "scores.csv").read_text().split("\n")[0].split(","))
+        table.write(f"{two.name}{',' * (width - 1)}0\n")
+    earlier = tmp_path / "earlier" / "scores.csv"
+    with pytest.raises(DataError, match="marks 1 image that the collection does not have"):
+        mine(digits_run.folder, data(folder), tmp_path / "x", feedback=earlier)
     (tmp_path / two.name).rename(two)
     mine(digits_run.folder, data(folder), out, overwrite=True)
     assert marks_in(out) == {one.name: "1", two.name: "0"}

@@ -785,10 +785,9 @@ def test_copies_that_a_killed_call_left_are_made_again(
     mined = mine(digits_run.folder, data(photos), out, copy_to=chosen, top=5)
     for path, row in zip(sorted(chosen.iterdir()), mined.sheet[:5].tolist(), strict=True):
         assert path.read_bytes() == (photos / mined.names[row]).read_bytes()
-    assert not list(tmp_path.glob(".chosen*")), "its lock is gone"
 
 
-@pytest.mark.parametrize("recorded", ["", "[", '["../photos/0_000.png"]', '["0001_a.png"]'])
+@pytest.mark.parametrize("recorded", ["", "[\n", '"0001_b.png"\n', '"0001_a.png"\n'])
 def test_nothing_but_our_own_copies_is_removed(
     digits_run: Run, photos: Path, tmp_path: Path, recorded: str
 ) -> None:
@@ -802,7 +801,64 @@ def test_nothing_but_our_own_copies_is_removed(
         mine(digits_run.folder, data(photos), tmp_path / "rare", copy_to=chosen)
     assert (chosen / "2024_holiday.jpg").read_text() == "precious"
     assert (chosen / "0001_a.png").exists()
+    for path in chosen.glob("[0-9]*"):
+        path.unlink()
+    first = before[0].name
+    (chosen / ".sdclr-copying").write_text(f'"../photos/{first}"\n"{photos / first}"\n".."\n3\n')
+    mine(digits_run.folder, data(photos), tmp_path / "rare", copy_to=chosen, top=2)
+    assert len(list(chosen.iterdir())) == 2
     assert sorted(photos.iterdir()) == before
+
+
+def test_a_file_that_is_put_there_meanwhile_is_neither_overwritten_nor_removed(
+    digits_run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen, out = tmp_path / "chosen", tmp_path / "rare"
+    mined = mine(digits_run.folder, data(photos), out)
+    second = f"0002_{copies.safe_name(mined.names[mined.sheet[1]], keep_suffix=True)}"
+
+    def slow(files: ImageFiles, position: int, path: Path) -> None:
+        (chosen / second).write_text("precious")
+        copy(files, position, path)
+
+    def looked_at(*arguments: object, **keywords: object) -> None:
+        (chosen / "note.txt").write_text("precious")
+
+    copy = copies._copy_file
+    with monkeypatch.context() as patch:
+        patch.setattr(copies, "_copy_file", slow)
+        with pytest.raises(ConfigError, match="put there by somebody else"):
+            mine(digits_run.folder, data(photos), out, copy_to=chosen, top=3, overwrite=True)
+    with pytest.raises(ConfigError, match="holds files already"):
+        mine(digits_run.folder, data(photos), out, copy_to=chosen, top=3, overwrite=True)
+    assert (chosen / second).read_text() == "precious"
+    (chosen / second).unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr("sdclr.jobs.mine.job.write_page", looked_at)
+        with pytest.raises(ConfigError, match="holds files already"):
+            mine(digits_run.folder, data(photos), out, copy_to=chosen, top=3, overwrite=True)
+    (chosen / "note.txt").unlink()
+    mine(digits_run.folder, data(photos), out, copy_to=chosen, top=3, overwrite=True)
+    assert len(list(chosen.iterdir())) == 3
+
+
+def test_the_lock_is_of_the_folder_whatever_it_is_called(
+    digits_run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with (
+        copies.claimed_copies(tmp_path / "link"),
+        pytest.raises(RunFolderError, match="in use by another process"),
+        copies.claimed_copies(tmp_path / "real"),
+    ):
+        pytest.fail("both")
+    monkeypatch.chdir(tmp_path / "real")
+    mine(digits_run.folder, data(photos), tmp_path / "rare", copy_to=".", top=2)
+    assert len(os.listdir(tmp_path / "real")) == 2
+    with copies.claimed_copies(tmp_path / "new"):
+        pass
+    assert not (tmp_path / "new").exists()
 
 
 def test_two_calls_do_not_copy_into_one_folder(
@@ -828,9 +884,10 @@ def test_two_calls_do_not_copy_into_one_folder(
 def test_copies_are_no_images_of_the_folder_that_is_mined(
     digits_run: Run, photos: Path, tmp_path: Path
 ) -> None:
-    for place in (photos / "new", photos / "rare" / "top"):
+    for place in (photos / "new", photos / "rare" / "top", photos / "rare"):
         with pytest.raises(ConfigError, match=r"is in .*, whose images are mined"):
             mine(digits_run.folder, data(photos), photos / "rare", copy_to=place)
+    mine(digits_run.folder, data(photos), tmp_path / "a", copy_to=photos / ".hidden", top=2)
     run = photos / "runs" / "a"  # left out when the folder is listed
     shutil.copytree(digits_run.folder, run)
     inside = mine(run, data(photos), run / "rare", copy_to=run / "rare" / "top", top=3)

@@ -12,7 +12,7 @@ import pytest
 from mined_page import many_rows
 
 from browsers import DESKTOP, PHONE, open_page, serious_findings, sideways
-from mined_images import digits, hostile
+from mined_images import digits, hostile, in_memory
 from sdclr.presentation.mined import MinedImages
 from sdclr.presentation.mining import exports
 from sdclr.presentation.mining.exports import EXPORTS
@@ -393,7 +393,7 @@ def test_search_sort_and_filter_act_on_junk_too(
 
 
 @pytest.mark.parametrize("name", list(EXPORTS))
-@pytest.mark.parametrize("made", [digits, hostile])
+@pytest.mark.parametrize("made", [digits, hostile, in_memory])
 def test_a_download_has_the_bytes_that_python_writes(
     browser: Any, file_of: Callable[[Made], Path], made: Made, name: str
 ) -> None:

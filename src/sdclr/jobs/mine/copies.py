@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -21,14 +21,17 @@ from sdclr.planes import in_colours
 from sdclr.presentation.mined import MinedImages, Rows
 from sdclr.presentation.progress import AnyProgress
 from sdclr.run.files import looks_like_a_run
-from sdclr.storage.documents import read_json_file
-from sdclr.storage.durable_files import is_leftover, make_folder, storage_errors, write_atomically
-from sdclr.storage.locks import writing
+from sdclr.storage.durable_files import make_folder, storage_errors
+from sdclr.storage.locks import Lock
 from sdclr.storage.output_files import require_parent
 
 LONGEST_STEM = 80
 UNFINISHED = ".sdclr-copying"
-"""A file in the folder until it is complete: the names of the copies, JSON. Nothing else is ever removed."""
+"""A file in the folder until it is complete: the names of the copies so far, a line of JSON each. A name is recorded
+once no file has it, and nothing else is ever removed."""
+_LOCK = f"{UNFINISHED}.lock"
+_COPY = re.compile(r"\d{4,}_[A-Za-z0-9_.-]*")
+_OURS = {UNFINISHED, _LOCK, f"{_LOCK}.json"}
 
 
 def require_empty(folder: Path, out: Path | None = None, photos: Path | None = None) -> None:
@@ -39,15 +42,15 @@ def require_empty(folder: Path, out: Path | None = None, photos: Path | None = N
     """
     # not Path.resolve: for circular links it raises an unexpected error
     place, home = (Path(os.path.realpath(path)) for path in (folder, out or folder))
-    if out is not None and place in (home, *home.parents):
-        raise ConfigError(
-            f"--copy-to {folder} is the folder of --out {out} or holds it; "
-            f"give another one, such as {out / 'top'}."
-        )
     if photos is not None and _would_be_listed(place, Path(os.path.realpath(photos))):
         raise ConfigError(
             f"--copy-to {folder} is in {photos}, whose images are mined: the copies would be images of it next time. "
             "Give a folder elsewhere."
+        )
+    if out is not None and place in (home, *home.parents):
+        raise ConfigError(
+            f"--copy-to {folder} is the folder of --out {out} or holds it; "
+            f"give another one, such as {out / 'top'}."
         )
     with storage_errors(folder):
         if os.path.lexists(folder) and not folder.is_dir():
@@ -61,13 +64,24 @@ def require_empty(folder: Path, out: Path | None = None, photos: Path | None = N
 
 @contextmanager
 def claimed_copies(folder: Path | None) -> Iterator[None]:
-    """Hold ``folder``, if any, for the copies; InUseError where another call does, ConfigError if it is not empty."""
+    """Hold ``folder``, if any, for the copies; InUseError where another call does, ConfigError if it is not empty.
+
+    It is made, and removed again if nothing was copied. The lock is inside: a path beside it depends on its spelling.
+    """
     if folder is None:
         yield
         return
-    with writing(folder, "choose another --copy-to"):
-        require_empty(folder)  # again, now that no other call copies there
-        yield
+    is_new = not folder.is_dir()
+    make_folder(folder)
+    try:
+        what = f"--copy-to {folder}"
+        with Lock(folder / _LOCK, what, removed=True, advice="choose another folder"):
+            require_empty(folder)  # again, now that no other call copies there
+            yield
+    finally:
+        if is_new:
+            with suppress(OSError):  # it has copies
+                folder.rmdir()
 
 
 def copy_chosen(
@@ -86,59 +100,61 @@ def copy_chosen(
         f"{place:0{digits}d}_{safe_name(mined.names[row], keep_suffix=whole)}{'' if whole else '.png'}"
         for place, row in enumerate(rows, start=1)
     ]
-    make_folder(folder)
-    _begin(folder, names)
+    require_empty(folder)  # again: hours may have passed
+    with storage_errors(folder):
+        for name in _copied_before(folder):
+            (folder / name).unlink(missing_ok=True)
     task = show.add(f"copying {len(rows)} images", total=len(rows), unit="images")
-    for name, row in zip(names, rows, strict=True):
-        path, position = folder / name, int(listed_row[row])
-        with storage_errors(path):
-            if whole:
-                assert files is not None
-                _copy_file(files, position, path)
-            else:
-                write_atomically(path, _png(images, position))
-        show.advance(task)
+    with storage_errors(folder), (folder / UNFINISHED).open("w", encoding="utf-8") as record:
+        for name, row in zip(names, rows, strict=True):
+            path, position = folder / name, int(listed_row[row])
+            if os.path.lexists(path):
+                raise ConfigError(f"--copy-to: {path} was put there by somebody else meanwhile.")
+            record.write(f"{json.dumps(name)}\n")
+            record.flush()
+            with storage_errors(path):
+                if whole:
+                    assert files is not None
+                    _copy_file(files, position, path)
+                else:
+                    with path.open("xb") as file:
+                        file.write(_png(images, position))
+            show.advance(task)
     show.finish(task)
     with storage_errors(folder):
         (folder / UNFINISHED).unlink()
     return len(rows)
 
 
-def _begin(folder: Path, names: list[str]) -> None:
-    """Remove what a killed call has copied, and record the names of the copies to come."""
-    with storage_errors(folder):
-        for name in [*_copied_before(folder), *filter(is_leftover, os.listdir(folder))]:
-            (folder / name).unlink(missing_ok=True)
-    write_atomically(folder / UNFINISHED, json.dumps(names))
-
-
 def _copied_before(folder: Path) -> list[str]:
     """The names that a killed call has recorded; none where no call was killed."""
     try:
-        names = read_json_file(folder / UNFINISHED)
+        text = (folder / UNFINISHED).read_text(encoding="utf-8")
+        names = [json.loads(line) for line in text.split("\n")[:-1]]  # whole lines
     except (OSError, ValueError):
         return []
-    is_ours = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    return [name for name in names if (folder / name).parent == folder] if is_ours else []
+    return [name for name in names if isinstance(name, str) and _COPY.fullmatch(name)]
 
 
 def _is_unfinished(folder: Path) -> bool:
     """Whether the folder holds only what a killed call has copied."""
-    ours = {UNFINISHED, *_copied_before(folder)}
-    entries = list(os.scandir(folder))
-    return all(
-        (one.name in ours or is_leftover(one.name)) and one.is_file(follow_symlinks=False)
-        for one in entries
-    )
+    ours = {*_OURS, *_copied_before(folder)}
+    with os.scandir(folder) as entries:
+        return all(one.name in ours and one.is_file(follow_symlinks=False) for one in entries)
 
 
 def _would_be_listed(place: Path, photos: Path) -> bool:
-    """Whether images in ``place`` are among those of the folder ``photos``: in it, and not in a run there."""
+    """Whether images in ``place`` are among those of the folder ``photos``: in it, and not in a run or hidden there."""
     below = [place, *place.parents]
     if photos not in below:
         return False
     on_the_way = below[: below.index(photos)]
-    return not any(one.is_dir() and looks_like_a_run(os.listdir(one)) for one in on_the_way)
+    return not any(one.name.startswith(".") or _is_run(one) for one in on_the_way)
+
+
+def _is_run(folder: Path) -> bool:
+    with storage_errors(folder):
+        return folder.is_dir() and looks_like_a_run(os.listdir(folder))
 
 
 def safe_name(name: str, *, keep_suffix: bool) -> str:

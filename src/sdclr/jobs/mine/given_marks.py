@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import posixpath
 import warnings
 from collections.abc import Callable, Collection, Sequence
 from itertools import chain
@@ -81,7 +82,7 @@ def given_marks(
     listed_marks = _marks_of_table(images, joined)
     scores, parked = out / SCORES_FILE, _parked_marks(out / MARKS_OF_MISSING)
     earlier, lost = _earlier_marks(scores, joined) if scores.is_file() else ({}, [])
-    returned, missing = _returned(parked, joined, earlier.keys())
+    returned, missing = _returned(parked, joined, earlier)
     missing, parked = _merged(missing, lost), _merged(parked, lost)
     marks = listed_marks | returned | earlier
     remarks: list[str] = []
@@ -167,14 +168,21 @@ def _parked_marks(file: Path) -> list[MissingMark]:
 
 
 def _returned(
-    parked: Sequence[MissingMark], joined: Joined, marked: Collection[int]
+    parked: Sequence[MissingMark], joined: Joined, earlier: Marks
 ) -> tuple[Marks, list[MissingMark]]:
-    """The marks whose images are mined again, and the marks of the others; ``marked``: rows that have marks already."""
+    """The marks whose images are mined again, and the marks of the others; ``earlier``: those of scores.csv."""
     if joined.is_in_memory:
         here = [one for one in parked if not one.root]
-        places = _rows_in_memory(joined, [(one.path, one.digest) for one in here], marked)
+        places = _rows_in_memory(joined, [(one.path, one.digest) for one in here], earlier)
         rows = dict(zip(map(_identity, here), places, strict=True))
-        found = [rows.get(_identity(one)) for one in parked]
+        # of a killed call: scores.csv has this mark of the image already, and it may be removed there
+        had = {(joined.contents[row].digest, mark): row for row, mark in earlier.items()}
+        found = [
+            had.get((one.digest, one.wanted))
+            if rows.get(_identity(one)) is None
+            else rows[_identity(one)]
+            for one in parked
+        ]
     else:
         row_of = _rows_of_parked(joined)
         found = [row_of(one) for one in parked]
@@ -260,7 +268,10 @@ def _earlier_marks(scores: Path, joined: Joined) -> tuple[Marks, list[MissingMar
 
 def _feedback_marks(file: Path, joined: Joined, roots: Sequence[str]) -> MarkedRows:
     entries = read_marks(file)
-    found = [_placed(entries, naming) for naming in _namings(file, joined, roots, in_any_form=True)]
+    found = [
+        _placed(entries, naming)
+        for naming in _namings(file, joined, roots, in_any_form=not _is_of_ours(file))
+    ]
     fit = [(len(_marked(rows)), len(rows)) for rows, *_ in found]  # marks first, then removed ones
     best = [one for one, of_these in zip(found, fit, strict=True) if of_these == max(fit)]
     rows, unknown, _ = best[0]
@@ -377,7 +388,7 @@ def _by_name(joined: Joined, *, in_any_form: bool) -> Naming:
 
     def naming(name: str) -> int | None:
         row = look_up(name)
-        text = table_text(name)
+        text = posixpath.normpath(table_text(name)) if in_any_form else table_text(name)
         return look_up(text.removeprefix(root)) if row is None and text.startswith(root) else row
 
     return naming
@@ -428,7 +439,9 @@ def _digests_of_table(file: Path) -> dict[str, str]:
     """
     recorded = _recorded_digests(file.parent) if _is_of_ours(file) else {}
     in_table = digests_in(file)
-    return {name: digest or recorded.get(name, "") for name, digest in in_table.items()} or recorded
+    if not in_table:
+        return recorded
+    return {name: digest or recorded.get(name, "") for name, digest in in_table.items()}
 
 
 def _recorded_digests(folder: Path) -> dict[str, str]:

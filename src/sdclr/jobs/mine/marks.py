@@ -238,7 +238,7 @@ def _row_of(text: str, rows: RowsByName, root: str) -> int | None:
     if not root:
         return None
     below = os.path.relpath(os.path.realpath(text), root)
-    return rows.get(Path(below).as_posix())
+    return rows.find(Path(below).as_posix())
 
 
 def _features_of_files(paths: Sequence[str], encoder: Encoder, data: DataConfig) -> Tensor:

@@ -80,7 +80,9 @@ def difference_remarks(arms: Sequence[Arm], probes: Sequence[str]) -> list[str]:
     if not differ:
         return []
     if differ == {"seeds"} and not with_common:
-        return ["The arms have no seed in common: a difference is over all seeds of a split."]
+        return [
+            f"In no split has another arm a seed of {arms[0].label}: a difference is over all seeds of a split."
+        ]
     what = " and ".join(sorted(differ, reverse=True))
     words = f"The arms do not have the same {what}. A difference is over those that both have"
     if without_common:

@@ -15,9 +15,10 @@ REMOVED = "removed"
 """In a table for --feedback: the mark of this image was removed. An empty cell has no effect."""
 CLASS, NEW = "class", "new"
 """Columns with an image's label, and with whether an earlier collection lacks it."""
-DIGEST, DIGEST_COLUMNS = "digest", ("digest", "rarity_digest")
-"""A column for images in memory, whose names are only positions: which image a row, and its mark, belongs to. Its names
-in scores.csv and in the page's table for FiftyOne."""
+DIGEST = "digest"
+"""A column for images in memory, whose names are only positions: which image a row, and its mark, belongs to."""
+DIGEST_COLUMNS = (DIGEST, "rarity_digest")
+"""Its names in scores.csv and in the page's table for FiftyOne."""
 OWN_COLUMNS = ("path", "score", "rank", "group", "group_size", "duplicate_of", "junk", WANTED)
 
 

@@ -32,7 +32,7 @@ def work(cells: GridCells, emit: Emit, progress: AnyProgress, *, download: bool 
             while _one_round(cells, emit, progress, download=download):
                 pass  # another worker may have released cells meanwhile
     except Preempted as stopped:  # it speaks of the cell, and its command would continue that alone
-        by = re.match(r"stopped by [A-Z0-9]+", str(stopped))
+        by = re.match(r"stopped by ([A-Z0-9]+|a signal to another process)", str(stopped))
         raise Preempted(
             f"{by[0] if by else 'stopped'}; every run is saved. The same command continues from here."
         ) from None
