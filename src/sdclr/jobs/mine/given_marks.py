@@ -171,29 +171,37 @@ def _returned(
     parked: Sequence[MissingMark], joined: Joined, earlier: Marks
 ) -> tuple[Marks, list[MissingMark]]:
     """The marks whose images are mined again, and the marks of the others; ``earlier``: those of scores.csv."""
-    if joined.is_in_memory:
-        here = [one for one in parked if not one.root]
-        places = _rows_in_memory(joined, [(one.path, one.digest) for one in here], earlier)
-        rows = dict(zip(map(_identity, here), places, strict=True))
-        # of a killed call: scores.csv has this mark of the image already, and it may be removed there
-        had = {(joined.contents[row].digest, mark): row for row, mark in earlier.items()}
-        found = [
-            had.get((one.digest, one.wanted))
-            if rows.get(_identity(one)) is None
-            else rows[_identity(one)]
-            for one in parked
-        ]
-    else:
-        row_of = _rows_of_parked(joined)
-        found = [row_of(one) for one in parked]
+    row_of = (
+        _parked_in_memory(parked, joined, earlier)
+        if joined.is_in_memory
+        else _rows_of_parked(joined)
+    )
     marks: Marks = {}
     missing: list[MissingMark] = []
-    for one, row in zip(parked, found, strict=True):
+    for one in parked:
+        row = row_of(one)
         if row is None:
             missing.append(one)
         else:
             marks[row] = one.wanted
     return marks, missing
+
+
+def _parked_in_memory(
+    parked: Sequence[MissingMark], joined: Joined, earlier: Marks
+) -> Callable[[MissingMark], int | None]:
+    """The row of a parked mark's image in memory, None if it is not mined."""
+    here = [one for one in parked if not one.root]
+    places = _rows_in_memory(joined, [(one.path, one.digest) for one in here], earlier)
+    rows = dict(zip(map(_identity, here), places, strict=True))
+    marked = {(joined.contents[row].digest, mark): row for row, mark in earlier.items()}
+
+    def row_of(one: MissingMark) -> int | None:
+        row = rows.get(_identity(one))
+        # after a killed call, scores.csv may have this mark already
+        return marked.get((one.digest, one.wanted)) if row is None else row
+
+    return row_of
 
 
 def _rows_of_parked(joined: Joined) -> Callable[[MissingMark], int | None]:
