@@ -105,9 +105,8 @@ def stop_on_signal(
         yield request
     except StoppedEarly as stopped:
         if lingers:
-            atexit.register(
-                _ignore_signals
-            )  # then the interpreter gives up its handlers, and takes a moment to end
+            # at exit the interpreter gives up its handlers, and takes a moment to end
+            atexit.register(_ignore_signals)
         else:
             restore()
         raise Preempted(str(stopped)) from None
