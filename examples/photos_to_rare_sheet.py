@@ -30,7 +30,7 @@ run = sdclr.pretrain(config, out / "run", choices=choices)
 changed = sdclr.examine(run)
 for name in ("before", "trained"):
     rank, found = changed[name]["effective_rank"], changed[name]["found"]
-    print(f"{name}: effective rank {rank:.1f}, views that find each other {found:.0%}")
+    print(f"{name}: effective rank {rank:.1f}, views that find their partner {found:.0%}")
 
 # %% Which images are rare?
 mined = sdclr.mine(run, config.data, out / "rare", top=50)

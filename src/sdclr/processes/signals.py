@@ -36,8 +36,8 @@ class StopRequest:
     awaited: bool = False
     """Whether the run checks ``signal_name`` after every step; until then a signal raises StoppedEarly."""
 
-    def __init__(self, restore: Callable[[], None] = lambda: None) -> None:
-        self.restore = restore
+    def __init__(self) -> None:
+        self.restore: Callable[[], None] = lambda: None
         """Sets the handlers as they were."""
 
 

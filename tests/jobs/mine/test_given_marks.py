@@ -144,6 +144,11 @@ def test_marks_stay_when_a_call_on_another_folder_was_killed_before_its_table_wa
     assert marks_in(out) == below("p")
 
 
+def noise(width: int = 8) -> np.ndarray:
+    """Forty images that differ."""
+    return np.random.default_rng(0).integers(0, 256, (40, 8, width, 3), dtype=np.uint8)
+
+
 def in_memory(folder: Path, images: np.ndarray) -> DataConfig:
     np.savez(folder / "images.npz", images=images)
     return DataConfig(name="arrays", path=str(folder / "images.npz"), subset="all")
@@ -158,7 +163,7 @@ def test_marks_of_images_in_memory_follow_the_images_and_not_their_positions(
     digits_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Names of images in memory are positions; where another image is now, a mark is not for it."""
-    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
+    images = noise()
     out = tmp_path / "rare"
     mine(digits_run.folder, in_memory(tmp_path, images), out)
     mark(out, {"0": "1", "5": "0", "39": "1"})
@@ -205,7 +210,7 @@ def test_marks_of_images_in_memory_follow_the_images_and_not_their_positions(
 
 
 def test_equal_images_in_memory_keep_their_marks_apart(digits_run: Run, tmp_path: Path) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
+    images = noise()
     images[7] = images[3]
     out = tmp_path / "rare"
     mine(digits_run.folder, in_memory(tmp_path, images), out)
@@ -222,7 +227,7 @@ def test_equal_images_in_memory_keep_their_marks_apart(digits_run: Run, tmp_path
 def test_a_mark_that_a_killed_call_left_parked_does_not_come_back(
     digits_run: Run, tmp_path: Path
 ) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
+    images = noise()
     out = tmp_path / "rare"
     mine(digits_run.folder, in_memory(tmp_path, images), out)
     mark(out, {"3": "1"})
@@ -238,7 +243,7 @@ def test_a_mark_that_a_killed_call_left_parked_does_not_come_back(
 def test_a_digest_that_a_spreadsheet_changed_is_read_from_the_record(
     digits_run: Run, tmp_path: Path
 ) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
+    images = noise()
     out = tmp_path / "rare"
     mine(digits_run.folder, in_memory(tmp_path, images), out)
     mark(out, {"3": "1", "12": "0"})
@@ -277,7 +282,7 @@ def test_features_of_distorted_stills_are_not_mixed_with_others(
     digits_run: Run, tmp_path: Path
 ) -> None:
     """Earlier versions squeezed images that are not square; their results say nothing of it."""
-    images = np.random.default_rng(0).integers(0, 256, (40, 8, 12, 3), dtype=np.uint8)
+    images = noise(width=12)
     out = tmp_path / "rare"
     mine(digits_run.folder, in_memory(tmp_path, images), out)
     record = json.loads((out / "mine.json").read_text())
@@ -292,7 +297,7 @@ def test_features_of_distorted_stills_are_not_mixed_with_others(
 def test_a_table_without_digests_names_images_in_memory_by_position(
     digits_run: Run, tmp_path: Path
 ) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
+    images = noise()
     (tmp_path / "mine.csv").write_text("path,wanted\n3,1\n4,0\n")
     mine(
         digits_run.folder,
