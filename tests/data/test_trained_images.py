@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from sdclr import PretrainConfig, Run, embed, evaluate, pretrain
-from sdclr.errors import ConfigError, MissingInputError
+from sdclr.errors import ConfigError, MissingInputError, NoLabelsError
 from sdclr.jobs.examine import examine
 
 
@@ -62,6 +62,51 @@ def test_photos_that_came_later_change_no_evaluation_and_no_examination(
     assert content.labels.num_images == 20
     with pytest.warns(UserWarning, match="3 images came after"):
         assert examine(run)["trained"] == measured
+
+
+@pytest.mark.journeys
+def test_labels_that_were_added_to_the_table_of_a_run_without_any_are_evaluated(
+    tmp_path: Path, run: Run
+) -> None:
+    table = tmp_path / "photos" / "table.csv"
+    rows = [f"{n:02d}.png,{'ab'[n % 2] if n else ''}\n" for n in range(20)]
+    table.write_text("path,label\n" + "".join(rows))
+    settings = PretrainConfig.from_yaml(run.config_path).with_values({"data.path": str(table)})
+    with pytest.warns(UserWarning, match="1 of 20 rows"):
+        other = pretrain(settings, tmp_path / "other")
+    with pytest.warns(UserWarning, match="1 of 20 rows"), pytest.raises(NoLabelsError):
+        evaluate(other, probes=["knn"])
+    with pytest.warns(UserWarning, match="1 of 20 rows"):
+        some = evaluate(other, labels=table, probes=["knn"])
+    assert some.labels.num_labelled == 19
+    shutil.copy(tmp_path / "labels.csv", table)
+    found = evaluate(other, probes=["knn"])
+    assert found.labels.source == "of the images, since training"
+    given = evaluate(other, labels=tmp_path / "photos" / "table.csv", probes=["knn"])
+    assert found.probes["knn"].per_class_accuracy == given.probes["knn"].per_class_accuracy
+    assert examine(other)["trained"] == examine(run)["trained"]
+    write_photos(tmp_path / "photos", range(20, 22))
+    table.write_text(table.read_text() + "20.png,c\n21.png,c\n")
+    with pytest.warns(UserWarning, match="2 images came after"):
+        again = evaluate(other, probes=["knn"])
+    assert again.probes["knn"].per_class_accuracy == given.probes["knn"].per_class_accuracy
+
+
+@pytest.mark.journeys
+def test_labels_that_were_added_to_arrays_are_evaluated(tmp_path: Path, run: Run) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 18, 20, 3), dtype=np.uint8)
+    np.savez(tmp_path / "photos.npz", train_images=pixels)
+    settings = PretrainConfig.from_yaml(run.config_path).with_values(
+        {"data.name": "arrays", "data.path": str(tmp_path / "photos.npz")}
+    )
+    other = pretrain(settings, tmp_path / "other")
+    with pytest.raises(NoLabelsError, match="or add train_labels"):
+        evaluate(other, probes=["knn"])
+    np.savez(tmp_path / "photos.npz", train_images=pixels, train_labels=np.arange(20) % 2)
+    assert evaluate(other, probes=["knn"]).labels.num_labelled == 20
+    np.savez(tmp_path / "photos.npz", train_images=255 - pixels, train_labels=np.arange(20) % 2)
+    with pytest.raises(ConfigError, match="was trained on other data"):
+        evaluate(other, probes=["knn"])
 
 
 def test_photos_that_are_gone_are_still_an_error_of_an_evaluation(run: Run, tmp_path: Path) -> None:

@@ -185,9 +185,9 @@ def build_data(
     """Read the images and draw or read the split. Raises before any work when something does not fit.
 
     ``exclude``: folders that are left out where a folder of images is searched, such as a run folder inside it.
-    ``given``: the images of data.name=given. ``for_classifier``: of a user's own images, those without a label in a
-    table are left out with a remark instead of an error; and a folder val is the validation set, not the test set, even
-    where there is no folder test.
+    ``given``: the images of data.name=given. ``for_classifier``: of a user's own images, those without a label where
+    others have one are left out with a remark, instead of all being taken without labels; and a folder val is the
+    validation set, not the test set, even where there is no folder test.
     """
     if given is not None:
         labelled = _with_its_classes(given)
@@ -310,7 +310,7 @@ def own_images(
         links=config.links,
         path_column=config.path_column,
         label_column=config.label_column,
-        partial=for_classifier,
+        unlabelled="leave_out" if for_classifier else "keep_all",
         boxes=config.boxes,
         box_categories=config.box_categories,
         min_confidence=config.min_confidence,

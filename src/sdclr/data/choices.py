@@ -13,6 +13,9 @@ Links = Literal["inside", "anywhere"]
 
 WantedBoxes = Literal["none", "auto", "pixels", "fractions"]
 
+Unlabelled = Literal["refuse", "leave_out", "keep_all"]
+"""Images without a label where others have one: an error; those are left out; or all are taken, without labels."""
+
 DELIMITED = (".csv", ".tsv", ".tab")
 
 JSON_LINES = (".jsonl", ".ndjson")

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -34,27 +35,48 @@ BATCH = 64
 """Number of images whose views are made at a time."""
 
 
-def trained_images(run: Run, config: DataConfig) -> Data:
-    """The images that ``config`` finds; unlabelled images added since the training are left out, with a warning.
+class FoundAgain(NamedTuple):
+    """The images of a run, as they are found now."""
 
-    The caller must check whether the others are unchanged. Raises MissingInputError where nothing is found.
+    as_trained: Data
+    """Without images and labels that came later."""
+    with_labels: Data | None = None
+    """For a run that was trained without labels: its images with labels that came later, perhaps with new images."""
+
+
+def trained_images(run: Run, config: DataConfig) -> Data:
+    """The images that ``config`` finds, as the run was trained on them: see :func:`images_again`."""
+    return images_again(run, config).as_trained
+
+
+def images_again(run: Run, config: DataConfig) -> FoundAgain:
+    """The images that ``config`` finds, as the run was trained on them.
+
+    Unlabelled images that were added since the training are left out, with a warning; labels that were added to the
+    images of a run that had none are apart. The caller must check whether the rest is unchanged. Raises
+    MissingInputError where nothing is found.
     """
-    data = images_of(run, config)
+    data, labelled = images_of(run, config), None
+    if data.split is not None:
+        if run.read_json("split.json").get("source") != "unlabelled":
+            return FoundAgain(data)
+        labelled = data
+        data = replace(data, train=data.train.with_labels(None), class_names=[], split=None)
     recorded = _recorded(run)
-    if data.split is not None or data.train.files is None or not recorded:
-        return data
+    if data.train.files is None or not recorded:
+        return FoundAgain(data, labelled)
     known = {one.path for one in recorded} | run.skipped_images()
     old = [row for row, path in enumerate(data.train.names) if path in known]
     new = [path for path in data.train.names if path not in known]
     gone = {one.path for one in recorded if one.digest != ABSENT}.difference(data.train.names)
     if gone or not new:  # missing images are an error
-        return data
+        return FoundAgain(data, labelled)
     warnings.warn(
         f"{len(new)} images came after {shown(run.folder)} was trained and are left out (first: "
         f"{printable(new[0])}). To learn from them, too, start a new run with {command('--weights', run.folder)}.",
-        stacklevel=3,
+        stacklevel=4,
     )
-    return replace(data, train=data.train.at(np.array(old, dtype=np.int64)))
+    return FoundAgain(replace(data, train=data.train.at(np.array(old, dtype=np.int64))), labelled)
 
 
 def sampled_images(

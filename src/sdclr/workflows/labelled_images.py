@@ -130,7 +130,7 @@ def _place_of_run(source: Path | str, labels: Path, values: Mapping[str, Any]) -
                 root,
                 path_column=values.get("data.path_column"),
                 label_column=values.get("data.label_column"),
-                partial=True,
+                unlabelled="leave_out",
             )
             if any(os.path.lexists(root / path) for path in listed.paths[:ROWS_LOOKED_FOR]):
                 return None if root == labels.parent else root

@@ -147,6 +147,39 @@ def test_lists_tables_and_folders_are_the_same_collection(own: Path) -> None:
     assert unlabelled[0].fingerprint != sources["folder"].fingerprint
 
 
+def test_a_table_with_some_labels_is_one_without_and_a_classifier_learns_from_those(
+    own: Path,
+) -> None:
+    paths = sorted(str(path.relative_to(own)) for path in own.rglob("*.jpg"))
+    table = own / "some.csv"
+    rows = [f"{path},{'' if n == 1 else path.split('/')[0]}\n" for n, path in enumerate(paths)]
+    table.write_text("".join(["path,label\n", *rows]))
+    plain = build_data(config(write_txt(own / "plain.txt", paths)))
+    with pytest.warns(
+        UserWarning,
+        match=rf"1 of {len(paths)} rows of .*some\.csv have no label \(first: line 3\).*--labels",
+    ):
+        data = build_data(config(table, subset="all"))
+    assert data.split is None
+    assert data.fingerprint == plain.fingerprint, "it can be filled in while a run trains"
+    learnt = build_data(config(table), for_classifier=True)
+    assert list(learnt.train.names) == paths[:1] + paths[2:]
+    assert any("without a label left out: 1" in remark for remark in learnt.remarks)
+    with pytest.raises(DataError, match="line 3: no label"):
+        build_data(config(own, labels="folders", exclude=["*.csv"], test_path=str(table)))
+
+
+def test_a_table_whose_labels_are_still_to_be_filled_in_is_one_without(own: Path) -> None:
+    paths = sorted(str(path.relative_to(own)) for path in own.rglob("*.jpg"))
+    table = own / "to_label.csv"
+    table.write_text("".join(["path,label\n", *(f"{path},\n" for path in paths)]))
+    data = build_data(config(table, subset="all"))
+    assert data.split is None
+    assert data.remarks[0].startswith("no row of")
+    with pytest.raises(DataError, match="no row has a label"):
+        build_data(config(table), for_classifier=True)
+
+
 def test_paths_of_a_list_begin_in_its_own_folder_or_in_the_root(own: Path) -> None:
     here = write_txt(own / "list.txt", ["cat/0.jpg"])
     # not beside the folders of all other tests, of which there are more than are looked into

@@ -108,15 +108,20 @@ def test_a_table_without_a_column_of_paths_names_its_columns_and_the_setting(
         read_listed_images(tmp_path / "t.jsonl")
 
 
-def test_rows_without_a_label_are_an_error_or_are_counted(tmp_path: Path) -> None:
+def test_rows_without_a_label_are_an_error_or_left_out_or_make_all_unlabelled(
+    tmp_path: Path,
+) -> None:
     file = tmp_path / "t.jsonl"
     file.write_text(
         '{"path": "a.jpg", "label": 3}\n\n{"path": "b.jpg"}\n{"path": "c.jpg", "label": null}\n'
     )
     with pytest.raises(DataError, match=r"t\.jsonl, line 3: no label\. Give every image one"):
         read_listed_images(file)
-    found = read_listed_images(file, partial=True)
+    found = read_listed_images(file, unlabelled="leave_out")
     assert (found.paths, found.labels, found.num_unlabelled) == (["a.jpg"], ["3"], 2)
+    found = read_listed_images(file, unlabelled="keep_all")
+    assert found.paths == ["a.jpg", "b.jpg", "c.jpg"]
+    assert (found.labels, found.num_unlabelled, found.first_unlabelled) == (None, 2, 3)
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,23 @@ def test_the_order_is_that_of_the_shards_and_of_the_tar(tmp_path: Path) -> None:
     assert [chr(whole[shard][start]) for shard, start in starts] == ["1", "2", "3"]
 
 
+def test_images_without_a_class_are_refused_left_out_or_make_all_unlabelled(
+    tmp_path: Path,
+) -> None:
+    members = [("a.jpg", b"1"), ("a.cls", b"3"), ("b.jpg", b"2"), ("c.jpg", b"3"), ("c.cls", b"4")]
+    write_shard(tmp_path / "s.tar", members)
+    with pytest.raises(DataError, match=r"1 of 3 images have no \.cls .*first: s\.tar/b\.jpg"):
+        read_shards(tmp_path, ["s.tar"])
+    found = read_shards(tmp_path, ["s.tar"], unlabelled="leave_out")
+    assert list(found.paths) == ["s.tar/a.jpg", "s.tar/c.jpg"]
+    assert found.labels == ["3", "4"]
+    assert found.members.size.tolist() == [1, 1]
+    assert "images without a .cls beside them left out: 1" in found.remarks
+    with pytest.warns(UserWarning, match=r"1 of 3 images .* taken without labels"):
+        found = read_shards(tmp_path, ["s.tar"], unlabelled="keep_all")
+    assert (len(found.paths), found.labels) == (3, None)
+
+
 def test_one_shard_a_range_and_a_folder_of_shards_are_read(shards: Path) -> None:
     assert files_of(shards).paths == files_of(shards / "train-{000..002}.tar").paths
     assert len(files_of(shards / "train-001.tar")) == 4

@@ -145,7 +145,7 @@ def _find_in_list(path: Path, wanted: Wanted) -> FoundImages:
         boxes=wanted.boxes,
         box_categories=wanted.box_categories,
         min_confidence=wanted.min_confidence,
-        partial=wanted.partial,
+        unlabelled=wanted.unlabelled,
     )
     require_right_root(listed, wanted.root)
     root = path.parent if wanted.root is None else wanted.root
@@ -159,14 +159,13 @@ def _find_in_list(path: Path, wanted: Wanted) -> FoundImages:
         )
     paths = [matched.paths[row] for row in rows]
     LinkCheck(root, wanted.links).refuse_ways_out(paths, lambda row: listed.where(rows[row]))
-    unlabelled = f"rows of {path} without a label left out: {listed.num_unlabelled}"
     found = FoundImages(
         root,
         paths,
         None if listed.labels is None else [listed.labels[row] for row in rows],
         remarks=[
             *listed.remarks,
-            *([unlabelled] if listed.num_unlabelled else []),
+            *_unlabelled_rows(listed, path, wanted),
             *matched.remarks(),
             *_unwanted("images", len(matched.paths) - len(rows)),
         ],
@@ -178,6 +177,24 @@ def _find_in_list(path: Path, wanted: Wanted) -> FoundImages:
     corners = np.array([listed.boxes[row] for row in rows], dtype=np.float64)
     names = [f"{matched.paths[row]}#{written(listed.boxes[row])}" for row in rows]
     return found._replace(paths=names, boxes=Boxes(tuple(paths), corners, listed.box_unit))
+
+
+def _unlabelled_rows(listed: ListedImages, path: Path, wanted: Wanted) -> list[str]:
+    """Remarks on rows without a label that are not refused; a warning where labels of others are not used."""
+    num = listed.num_unlabelled
+    if not num:
+        return []
+    if wanted.unlabelled == "leave_out":
+        return [f"rows of {path} without a label left out: {num}"]
+    if num == len(listed.paths):
+        return [f"no row of {path} has a label: the images are taken without labels"]
+    warnings.warn(
+        f"{num} of {len(listed.paths)} rows of {printable(path)} have no label (first: {listed.unit} "
+        f"{listed.first_unlabelled}): all its images are taken without labels. Give every row one, or use those that "
+        f"are there with `sdclr finetune` or `sdclr evaluate RUN --labels {printable(path)}`.",
+        stacklevel=4,
+    )
+    return []
 
 
 def _refuse_unreadable(listed: ListedImages, root: Path, paths: list[str]) -> None:
@@ -260,7 +277,7 @@ def _find_in_shards(folder: Place, names: list[str], wanted: Wanted) -> FoundIma
         raise DataError(
             f"data.exclude leaves out all {len(names)} shards below {printable(folder)}. Give other globs."
         )
-    found = read_shards(folder, taken, wanted.unwanted, wanted.also)
+    found = read_shards(folder, taken, wanted.unwanted, wanted.also, wanted.unlabelled)
     remarks = _unwanted(FILES, len(names) - len(taken)) + found.remarks
     return FoundImages(folder, found.paths, found.labels, remarks, found.members)
 

@@ -17,6 +17,7 @@ from sdclr.data.choices import (
     MEGADETECTOR_CATEGORIES,
     MEGADETECTOR_CONFIDENCE,
     TABLE_SUFFIXES,
+    Unlabelled,
     WantedBoxes,
 )
 from sdclr.data.collections.boxes import Corners, Unit, written
@@ -62,7 +63,7 @@ class ListedImages(NamedTuple):
 
     paths: list[str]
     labels: list[str] | None
-    """[N], the class of each, where the list has labels."""
+    """[N], the class of each, where the list has labels that are to be used."""
     file: Path
     """The list itself."""
     lines: list[int]
@@ -72,7 +73,9 @@ class ListedImages(NamedTuple):
     unit: str = "line"
     """What ``lines`` counts: line or row."""
     num_unlabelled: int = 0
-    """Rows without a label that were left out, where that was allowed."""
+    """Rows without a label in a table with a column of labels, left out or not."""
+    first_unlabelled: int | None = None
+    """The line of the first of them."""
     remarks: tuple[str, ...] = ()
     boxes: list[Corners] | None = None
     """[N], the box of each that is to be cut out; ``paths`` then lists a file once for each of its boxes."""
@@ -106,7 +109,7 @@ def read_listed_images(
     *,
     path_column: str | None = None,
     label_column: str | None = None,
-    partial: bool = False,
+    unlabelled: Unlabelled = "refuse",
     boxes: WantedBoxes = "none",
     box_categories: Sequence[str] = MEGADETECTOR_CATEGORIES,
     min_confidence: float = MEGADETECTOR_CONFIDENCE,
@@ -115,7 +118,7 @@ def read_listed_images(
 
     ``root``: the folder that relative paths start from and absolute ones must be below (default: the list's folder).
     ``path_column`` and ``label_column``: the columns of a table, where they are not named as in PATH_COLUMNS and
-    LABEL_COLUMNS. ``partial``: rows without a label are left out and counted; else they are an error. ``boxes``:
+    LABEL_COLUMNS. ``unlabelled``: what becomes of rows without a label in a table with a column of labels. ``boxes``:
     whether each row of a table with box columns is an image of its own, and in which unit (auto: where there are such
     columns, whose unit must be unambiguous). MegaDetector's files are always boxes, of ``box_categories`` from
     ``min_confidence`` on. The paths are returned as written, normalised, and need not exist:
@@ -138,13 +141,13 @@ def read_listed_images(
                     f"data.boxes=pixels: MegaDetector writes fractions, as {file} does. Leave it out."
                 )
             table, remarks = megadetector_table(file, value, box_categories, min_confidence)
-            listed = _images_of(table, root, path_column, label_column, partial, "fractions")
+            listed = _images_of(table, root, path_column, label_column, unlabelled, "fractions")
             each = f"each of {len(listed.paths)} boxes of {file} is an image"
             return listed._replace(remarks=(each, *remarks), is_of_turned_pictures=True)
         table = table_of_objects(file, value)
     else:
         table = read_table(file, known)
-    return _images_of(table, root, path_column, label_column, partial, boxes)
+    return _images_of(table, root, path_column, label_column, unlabelled, boxes)
 
 
 def read_txt_list(file: Path, root: Path | None = None) -> ListedImages:
@@ -192,7 +195,7 @@ def _images_of(
     root: Path | None,
     path_column: str | None = None,
     label_column: str | None = None,
-    partial: bool = False,
+    unlabelled: Unlabelled = "refuse",
     boxes: WantedBoxes = "none",
 ) -> ListedImages:
     """The rows of a table as images."""
@@ -214,15 +217,19 @@ def _images_of(
             "Say which is which with data.path_column and data.label_column."
         )
     found, corners, unit = _boxes_of(table, boxes)
+    labels = None if label_column is None else [c.strip() for c in table.columns[label_column]]
+    missing = {row for row, label in enumerate(labels or ()) if not label}
+    if missing and unlabelled == "refuse":
+        raise DataError(
+            f"{table.where(min(missing))}: no {label_column}. Give every image one, or rename the column."
+        )
+    if missing and unlabelled == "keep_all":
+        labels = None
     rows, kept = list[_Row](), list[int]()
     for row, (line, path) in enumerate(zip(table.lines, table.columns[path_column], strict=True)):
-        label = None if label_column is None else table.columns[label_column][row].strip()
-        if label == "":
-            if partial:
-                continue
-            raise DataError(
-                f"{table.where(row)}: no {label_column}. Give every image one, or rename the column."
-            )
+        if row in missing and unlabelled == "leave_out":
+            continue
+        label = None if labels is None else labels[row]
         rows.append(_Row(line, path, label, corners[row] if found is not None else None))
         kept.append(row)
     if table.lines and not rows:
@@ -238,7 +245,8 @@ def _images_of(
         table.file, rows, root, table.unit, hint=found is None and has_box_columns(table)
     )._replace(
         columns=others,
-        num_unlabelled=len(table.lines) - len(rows),
+        num_unlabelled=len(missing),
+        first_unlabelled=table.lines[min(missing)] if missing else None,
         remarks=_remarks(table, found, unit, len(rows)),
         boxes=None if found is None else [row.box for row in rows if row.box is not None],
         box_unit=unit,

@@ -20,6 +20,7 @@ from sdclr.data.choices import (
     MEGADETECTOR_CONFIDENCE,
     TABLE_SUFFIXES,
     ZIP_SUFFIX,
+    Unlabelled,
 )
 from sdclr.data.collections.image_files import ImageFiles
 from sdclr.data.collections.images import LabelledImages
@@ -82,7 +83,11 @@ def read_own_images(
         check_test(train.at(validation.tolist()), path, class_names, path, "validation")
     if test_path is not None:
         classes = has_folders(test_path)
-        test = find_images(test_path, replace(wanted, class_folders=classes, in_splits=False))
+        unlabelled: Unlabelled = "leave_out" if wanted.unlabelled == "leave_out" else "refuse"
+        of_test = replace(
+            wanted, class_folders=classes, in_splits=False, unlabelled=unlabelled
+        )  # only images with labels can test
+        test = find_images(test_path, of_test)
     if test is not None:
         check_test(test, path if test_path is None else test_path, class_names, path)
         refuse_overlap(train, test)

@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import re
 import tarfile
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -24,6 +25,7 @@ import numpy.typing as npt
 
 from sdclr.addresses import Address, Place
 from sdclr.any_progress import late_task
+from sdclr.data.choices import Unlabelled
 from sdclr.data.collections.members import Members
 from sdclr.data.collections.packed_names import PackedNames, packed, starts_of
 from sdclr.data.decoding.decode import FileState, printable
@@ -53,7 +55,7 @@ class ShardedImages(NamedTuple):
     paths: PackedNames
     """[N], SHARD/MEMBER."""
     labels: list[str] | None
-    """[N], the class of each, where every image has one."""
+    """[N], the class of each, where all have one that is to be used."""
     members: Members
     remarks: list[str]
     """What was left out, a phrase for each kind."""
@@ -86,13 +88,15 @@ def read_shards(
     shards: list[str],
     unwanted: Exclusion | None = None,
     also: tuple[str, ...] = (),
+    unlabelled: Unlabelled = "refuse",
 ) -> ShardedImages:
     """The images in tar files below ``root``, from their headers alone; members that are ``unwanted`` do not count.
 
-    A glob is matched against the member's name and SHARD/MEMBER.
+    A glob is matched against the member's name and SHARD/MEMBER. ``unlabelled``: what becomes of images without a class
+    where others have one.
 
-    Raises MissingInputError for an absent shard, and DataError for one that is compressed, cut off or not a tar, for
-    one that holds a name twice, and where only some images have a class.
+    Raises MissingInputError for an absent shard, and DataError for one that is compressed, cut off or not a tar, and
+    for one that holds a name twice.
     """
     at_address = isinstance(root, Address)
     if not at_address and (absent := [one for one in shards if not (root / one).exists()]):
@@ -116,10 +120,10 @@ def read_shards(
         raise DataError(
             f"{len(shards)} shards below {printable(root)} hold no images ({', '.join(IMAGE_SUFFIXES)}){but}."
         )
-    joined = _joined(shards, found)
+    joined = _joined(shards, found, unlabelled)
     return joined._replace(
         members=replace(joined.members, versions=versions, states=states),
-        remarks=unused.remarks(),
+        remarks=[*joined.remarks, *unused.remarks()],
     )
 
 
@@ -162,7 +166,7 @@ def _shard_images(
     )
 
 
-def _joined(shards: list[str], found: list[_ShardImages]) -> ShardedImages:
+def _joined(shards: list[str], found: list[_ShardImages], unlabelled: Unlabelled) -> ShardedImages:
     """The images of all shards, one shard after the other. Empties ``found``, as two copies may not fit in memory."""
     num_images = [len(one.lengths) for one in found]
     texts = [one.labels for one in found]
@@ -182,32 +186,49 @@ def _joined(shards: list[str], found: list[_ShardImages]) -> ShardedImages:
     starts, sizes = column("starts"), column("sizes")
     if sizes.max() < 1 << 32:
         sizes = sizes.astype(np.uint32)  # half the memory for very many
-    labels = _labels(paths, columns["label_of"], texts)
-    return ShardedImages(paths, labels, Members(tuple(shards), which, starts, sizes), [])
+    members = Members(tuple(shards), which, starts, sizes)
+    labelled = np.concatenate([one >= 0 for one in columns["label_of"]])
+    if not labelled.any():
+        return ShardedImages(paths, None, members, [])
+    remarks = []
+    if num_missing := int((~labelled).sum()):
+        _refuse_or_warn(paths, labelled, unlabelled)
+        if unlabelled == "keep_all":
+            return ShardedImages(paths, None, members, [])
+        rows = np.flatnonzero(labelled)
+        paths, members = paths.at(rows), members.at(rows)
+        remarks = [f"images without a .{CLASS_SUFFIX} beside them left out: {num_missing}"]
+    return ShardedImages(paths, _labels(columns["label_of"], texts), members, remarks)
 
 
-def _labels(
-    paths: PackedNames, numbers: list[npt.NDArray[np.int32]], texts: list[list[str]]
-) -> list[str] | None:
-    """The class of each image; None where none has one. DataError where some have.
-
-    ``numbers``: by shard, which of the ``texts`` of that shard.
-    """
-    unlabelled = np.concatenate([one < 0 for one in numbers])
-    if unlabelled.all():
-        return None
-    if unlabelled.any():
+def _refuse_or_warn(
+    paths: PackedNames, labelled: npt.NDArray[np.bool_], unlabelled: Unlabelled
+) -> None:
+    """DataError for images without a class, or a warning where those of the others are not used for that reason."""
+    some = (
+        f"{(~labelled).sum()} of {len(paths)} images have no .{CLASS_SUFFIX} beside them, and others have one "
+        f"(first: {printable(paths[int(labelled.argmin())])})"
+    )
+    if unlabelled == "refuse":
         raise DataError(
-            f"{unlabelled.sum()} of {len(paths)} images have no .{CLASS_SUFFIX} beside them, and others have one "
-            f"(first: {printable(paths[int(unlabelled.argmax())])}). Give every image a class, or none; leave out with "
-            "data.exclude what is not an image of its own."
+            f"{some}. Give every image a class, or none; leave out with data.exclude what is not an image of its own."
         )
+    if unlabelled == "keep_all":
+        warnings.warn(
+            f"{some}: all images are taken without labels. Give every image a class, or use those that are there with "
+            "`sdclr finetune`; leave out with data.exclude what is not an image of its own.",
+            stacklevel=5,
+        )
+
+
+def _labels(numbers: list[npt.NDArray[np.int32]], texts: list[list[str]]) -> list[str]:
+    """The class of each image that has one. ``numbers``: by shard, which of the ``texts`` of that shard."""
     one_text: dict[str, str] = {}
     found: list[str] = []
     for row, of_shard in enumerate(numbers):
         # the same text for the same class in all shards: one object each
         own = [one_text.setdefault(text, text) for text in texts[row]]
-        found += [own[number] for number in of_shard.tolist()]
+        found += [own[number] for number in of_shard.tolist() if number >= 0]
     return found
 
 

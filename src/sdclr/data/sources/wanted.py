@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sdclr.data.choices import MEGADETECTOR_CATEGORIES, MEGADETECTOR_CONFIDENCE, Links, WantedBoxes
+from sdclr.data.choices import (
+    MEGADETECTOR_CATEGORIES,
+    MEGADETECTOR_CONFIDENCE,
+    Links,
+    Unlabelled,
+    WantedBoxes,
+)
 from sdclr.data.decoding.decode import ALL_GREY_BITS
 from sdclr.data.sources.exclusion import Exclusion
 
@@ -41,8 +47,8 @@ class Wanted:
     path_column: str | None = None
     """Of tables, where its name is not in PATH_COLUMNS."""
     label_column: str | None = None
-    partial: bool = False
-    """Of tables: rows without a label are left out, and a remark counts them; else they are an error."""
+    unlabelled: Unlabelled = "keep_all"
+    """Of tables and shards: what becomes of images without a label where others have one; counted in any case."""
     boxes: WantedBoxes = "none"
     """Of tables: whether each row is a box in a picture; see :mod:`sdclr.data.sources.image_lists`."""
     box_categories: tuple[str, ...] = MEGADETECTOR_CATEGORIES

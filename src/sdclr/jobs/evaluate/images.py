@@ -22,7 +22,7 @@ from sdclr.data.collections.images import allowed_to_skip
 from sdclr.data.decoding.decode import printable
 from sdclr.data.grouping import group_images
 from sdclr.data.splits import Positions, Split, natural_split
-from sdclr.data.trained_images import trained_images
+from sdclr.data.trained_images import images_again
 from sdclr.data.usable import look_at, warn_of_bad_files
 from sdclr.errors import ConfigError, DataError, NoLabelsError
 from sdclr.jobs.evaluate.later_labels import labelled_data
@@ -71,12 +71,13 @@ def evaluated_data(run: Run, settings: Mapping[str, Any], labels: Path | None) -
     requested = config.with_values(_columns_of(labels) | dict(settings))
     if labels is not None:
         data, facts = labelled_data(trained.data, requested.data, labels, exclude=run.folder)
-    elif requested.data == trained.config.data:
-        data, facts = trained.data, {}
     else:
-        if requested.data.labels == "none":
-            _require_labels(trained.data)
-        data, facts = build_data(requested.data, exclude=[run.folder]), {}
+        if requested.data == trained.config.data:
+            data, facts = trained.with_labels or trained.data, {}
+        else:
+            if requested.data.labels == "none" and trained.with_labels is None:
+                _require_labels(trained.data)
+            data, facts = build_data(requested.data, exclude=[run.folder]), {}
         now, then = data.train.names, trained.data.train.names
         if trained.data.split is None and requested.data.layout == "flat" and set(then) < set(now):
             # images added after training; a warning was already given
@@ -212,9 +213,9 @@ def _refuse_validation(settings: Mapping[str, Any]) -> None:
 
 def _described(config: PretrainConfig, data: Data) -> dict[str, Any]:
     """Describe labels that are not those of training."""
-    test = config.data.test_path
+    test, labels = config.data.test_path, config.data.labels
     return {
-        "source": f"data.labels={config.data.labels}",
+        "source": "of the images, since training" if labels == "none" else f"data.labels={labels}",
         "num_labelled": len(data.train),
         "num_images": len(data.train),
         "test_set": None if test is None else Path(test).name,
@@ -226,6 +227,8 @@ class _TrainedOn(NamedTuple):
     data: Data
     fingerprint: str
     """The run's; also that of ``data``, unless the run's test set was left out."""
+    with_labels: Data | None
+    """``data`` with labels that came after the training, and perhaps with images that did."""
 
 
 def _trained_on(run: Run, config: PretrainConfig, settings: Mapping[str, Any]) -> _TrainedOn:
@@ -241,13 +244,13 @@ def _trained_on(run: Run, config: PretrainConfig, settings: Mapping[str, Any]) -
     # the run's test set may be missing: only its training images matter
     if aside and record.is_file():
         config = config.with_values(moved | {"data.test_path": None})
-        data = trained_images(run, config.data)
+        data, with_labels = images_again(run, config.data)
         files = data.files(config.data.subset)
         require_same_names(record, files)
         require_recorded(record, files, fingerprint, fingerprint)
-        return _TrainedOn(config, data, fingerprint)
+        return _TrainedOn(config, data, fingerprint, with_labels)
     config = config.with_values(moved)
-    data = trained_images(run, config.data)
+    data, with_labels = images_again(run, config.data)
     files = data.files(config.data.subset)
     recorded = require_recorded(record, files, fingerprint, data.fingerprint)
     if files and not recorded:
@@ -257,7 +260,7 @@ def _trained_on(run: Run, config: PretrainConfig, settings: Mapping[str, Any]) -
             stacklevel=4,
         )
     require_classes(run, data.class_names)
-    return _TrainedOn(config, data, fingerprint)
+    return _TrainedOn(config, data, fingerprint, with_labels)
 
 
 def usable(run: Run, config: PretrainConfig, data: Data, progress: AnyProgress | None) -> Data:

@@ -206,7 +206,7 @@ def _positions_of_list(file: Path, images: Images) -> Positions:
     """The images named by the lines of a text file or the rows of a table; labels beside them are not used."""
     found = None if images.files is None else images.files.root
     root = found if isinstance(found, Path) else Path()
-    listed = read_listed_images(file, root, partial=True)
+    listed = read_listed_images(file, root, unlabelled="leave_out")
     if listed.num_unlabelled:
         raise DataError(
             f"{shown(file)} has {counted(listed.num_unlabelled, 'row')} without a label. Labels are those of the run: "

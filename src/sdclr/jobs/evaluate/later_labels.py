@@ -96,7 +96,7 @@ def _read(labels: Path, images: Images, config: DataConfig, begin: Path | None) 
         _root_on_disk(images) if begin is None else begin,
         path_column=config.path_column,
         label_column=config.label_column,
-        partial=True,
+        unlabelled="leave_out",
         boxes="none"
         if config.boxes == "none"
         else "auto",  # a box of the run is identified by its table or its name
