@@ -47,11 +47,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("gpu"):
-        import torch
+    import torch
 
-        if not torch.cuda.is_available():
-            pytest.skip("torch sees no CUDA device")
+    # what a test draws does not depend on the tests that ran before it in its process
+    torch.default_generator.manual_seed(0)
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("torch sees no CUDA device")
 
 
 @pytest.hookimpl(hookwrapper=True)

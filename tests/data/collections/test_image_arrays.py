@@ -343,12 +343,14 @@ def test_everything_made_of_images_on_a_device_is_made_there() -> None:
 @pytest.mark.parametrize("shape", [(12, 20), (21, 12), (12, 12)])
 def test_stills_are_the_middle_square_and_not_distorted(shape: tuple[int, int]) -> None:
     """The authority: torchvision's crop of the middle, and its resize."""
-    images = torch.randint(0, 256, (3, 3, *shape), dtype=torch.uint8)
-    middle = functional.center_crop(images, [12, 12])
+    seeded = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (3, 3, *shape), dtype=torch.uint8, generator=seeded)
+    # in fp64: torchvision's way for bytes rounds its weights, and is off by up to 8
+    middle = functional.center_crop(images, [12, 12]).double()
     for size in (12, 7):
         (found,) = ImageArrays(images, None).stills(size)
         expected = functional.resize(middle, [size, size], InterpolationMode.BICUBIC)
-        assert (found.int() - expected.int()).abs().max() <= 2
+        assert (found - expected.clamp(0, 255).round()).abs().max() <= 1
         ((same, _),) = ImageArrays(images, None).looked_at(size, lambda picture: None)
         assert torch.equal(found, same)
         index = torch.arange(3)
