@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import shutil
 from pathlib import Path
@@ -10,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 from typer.testing import CliRunner
 
 from sdclr import PretrainConfig, Run, cli, compare, evaluate, examine, pretrain, recipe
 from sdclr.errors import ConfigError, DataError
 from sdclr.jobs.evaluate import against_unlabelled
-from sdclr.jobs.report import write_figures
+from sdclr.jobs.report import write_figures, write_report
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +212,10 @@ def test_intervals_resample_whole_groups_where_images_are_grouped(tmp_path: Path
     assert found.num_groups == 10
     assert found.pairs[0].num_tested == 40
     assert json.loads((run.folder / "against.json").read_text())["num_groups"] == 10
+    evaluate(run, probes=["knn"])
+    write_report([run.folder], {"html"}, console=Console(file=io.StringIO()))
+    page = (run.folder / "report.html").read_text()
+    assert "Intervals resample 10 groups, not single images." in page
 
 
 @pytest.mark.journeys

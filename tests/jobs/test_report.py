@@ -389,6 +389,7 @@ def test_device_paths_and_unset_fields_do_not_split_an_arm(tmp_path: Path) -> No
     runs = [
         write_run(tmp_path / "a", 1),
         write_run(tmp_path / "b", 2, device="cuda", data=other, new_field=None),
+        write_run(tmp_path / "c", 3, record_images=True),  # changes no weight
     ]
     assert build_report(runs).arms == ["SimCLR"]
 

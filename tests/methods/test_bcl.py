@@ -103,7 +103,7 @@ def test_the_first_epoch_is_simclrs_bit_for_bit_and_the_second_is_not(tmp_path: 
     )
     assert found[0]["loss"] == plain[0]["loss"]
     assert found[1]["loss"] != plain[1]["loss"]
-    assert [line["augmentation_weight"] for line in found] == pytest.approx([0.5] * 3)
+    assert [line["loss_memory_spread"] > 0 for line in found] == [True] * 3
 
 
 def test_a_network_is_in_the_state_once() -> None:

@@ -104,7 +104,10 @@ class BCL(MethodAround):
         return RandomOperations(self.weight, self.num_operations, self.lowest_strength)
 
     def measurements(self) -> dict[str, Tensor]:
-        return {**super().measurements(), "augmentation_weight": self.weight.mean()}
+        """How far the remembered losses of the images are apart: their standard deviation over their mean."""
+        average = self.loss_memory[:, 0]
+        spread = average.std(correction=0) / average.mean().clamp(min=1e-12)
+        return {**super().measurements(), "loss_memory_spread": spread}
 
 
 class BCLI(BCL):

@@ -160,6 +160,7 @@ class ClusterBalanced(MethodAround):
         return self.weight if of_base is None else self.weight * of_base
 
     def measurements(self) -> dict[str, Tensor]:
+        """How much more often than on average the image that comes most often is drawn in the next epoch."""
         return {**super().measurements(), "largest_sampling_weight": self.weight.max()}
 
     def _key(self, epoch: int) -> int:

@@ -215,6 +215,7 @@ class GH(MethodAround):
         return losses + self.weight.clone() * added
 
     def measurements(self) -> dict[str, Tensor]:
+        """The weight of GH's loss in this epoch, and the largest share of the prior that the next one starts with."""
         own = {"gh_weight": self.weight, "largest_prior": self.prior.max()}
         return {**super().measurements(), **own}
 

@@ -117,7 +117,10 @@ class Method(nn.Module):
         return None
 
     def measurements(self) -> dict[str, Tensor]:
-        """Scalars for the epoch's log; tensors stay on their device."""
+        """Scalars for the epoch's log; tensors stay on their device.
+
+        Called after :meth:`on_epoch_end`: what that sets for the next epoch is measured as the next epoch will use it.
+        """
         return {}
 
     def facts(self) -> dict[str, Any]:

@@ -30,6 +30,8 @@ class Rival:
     """Tested images of the few classes; None if written by an earlier version."""
     num_ways: int | None = None
     """Ways to deal the folds over which accuracies are averaged; None if written by an earlier version."""
+    num_groups: int | None = None
+    """Groups of tested images that were resampled whole; None where single images were."""
 
 
 def labelled_title(kind: str, value: float | None, source: str | None) -> str:

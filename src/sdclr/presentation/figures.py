@@ -99,9 +99,10 @@ def rivals_forest(material: Material) -> list[Figure]:
     """The run compared with the alternatives to it."""
     if material.details is None or not material.details.rivals:
         return []
-    names = dict.fromkeys(rival.rival for rival in material.details.rivals)
+    rivals = material.details.rivals
+    names = dict.fromkeys(rival.rival for rival in rivals)
     rows = []
-    for rival in sorted(material.details.rivals, key=lambda one: [*names].index(one.rival)):
+    for rival in sorted(rivals, key=lambda one: [*names].index(one.rival)):
         group, num = f"against {rival.rival}", rival.num_tested
         rows.append(Interval(group, rival.probe, *rival.all, num))
         if rival.few is not None:
@@ -110,11 +111,17 @@ def rivals_forest(material: Material) -> list[Figure]:
     caption = (
         "Accuracy (mean over the classes) of this run less that of its rival, by the same probe on the same n test "
         "images. 95 % intervals of what other images would give, and other ways to deal the folds; what another "
-        f"training run would give is not in them.{_ways(material.details.rivals)} Green is better, orange worse, grey "
+        f"training run would give is not in them.{_groups(rivals)}{_ways(rivals)} Green is better, orange worse, grey "
         "shows no difference."
     )
     drawing = Forest(rows, "This run less its rival (percentage points)")
     return [Figure("against", "Did pre-training pay off?", drawing, caption)]
+
+
+def _groups(rivals: Sequence[Rival]) -> str:
+    """What was resampled, if not single images."""
+    nums = sorted({rival.num_groups for rival in rivals if rival.num_groups is not None})
+    return f" Intervals resample {nums[0]} groups, not single images." if nums else ""
 
 
 def _ways(rivals: Sequence[Rival]) -> str:

@@ -288,6 +288,8 @@ class RivalsCompared(Record):
     """Of the data; an earlier version wrote neither this nor what follows."""
     tested_on: Literal["test set", "cross-validation"] | None = None
     kept_together: Text | None = None
+    num_groups: Count | None = None
+    """Groups of tested images that were resampled whole; None where single images were."""
     features_in: Literal["bf16"] | None = None
     test_contents: Text | None = None
     pairs: list[RivalMeasured]

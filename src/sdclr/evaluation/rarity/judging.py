@@ -10,9 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 from scipy.special import gammaln
-from scipy.stats import mannwhitneyu, rankdata
+from scipy.stats import mannwhitneyu, rankdata, t
 
 from sdclr.errors import DataError
+from sdclr.evaluation.balancedness import class_groups
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -21,23 +22,25 @@ RESAMPLES = 200
 
 
 class Judged(NamedTuple):
-    """AUROC for the images of the few classes, with its bootstrap interval."""
+    """AUROC for the images of the few classes, with its 95 % interval."""
 
     auroc: float
     low: float
     high: float
-    """The middle 95 % of RESAMPLES resamples of the images."""
+    """The middle 95 % of RESAMPLES resamples of the images; with groups, Student's interval by their spread."""
     few: list[int]
     """The classes that count as few: the last third by size."""
     num_images: int
     """Images of these classes."""
     p_value: float
-    """Of the two-sided Mann-Whitney test: how often chance is as far from .50. For a handful of images the
-    bootstrap interval is far too narrow."""
+    """Two-sided: how often chance is as far from .50. Of the Mann-Whitney test, since for a handful of images the
+    bootstrap interval is far too narrow; with groups, of Student's."""
+    num_groups: int | None = None
+    """Groups with images of the few classes, where whole groups were resampled."""
 
 
 def few_classes(labels: Labels) -> list[int]:
-    """The last third of the classes with images, by size, higher ids last among equal sizes. At least one.
+    """The classes that an evaluation calls few, of those with images: the last third by size, the smallest first.
 
     >>> few_classes(np.array([0, 0, 0, 1, 1, 2]))
     [2]
@@ -45,15 +48,14 @@ def few_classes(labels: Labels) -> list[int]:
     classes, counts = np.unique(labels, return_counts=True)
     if len(classes) < 2:
         raise DataError("rare classes need at least 2 classes; all labels are of one.")
-    order = classes[np.argsort(-counts, kind="stable")]
-    found: list[int] = order[len(order) - max(1, len(order) // 3) :].tolist()
-    return found
+    return [int(classes[place]) for place in class_groups(counts.tolist(), "thirds")["few"]]
 
 
 def judged(score: Floats, labels: Labels, groups: Labels | None = None, seed: int = 0) -> Judged:
     """How well a score [N] (higher = rarer) ranks the images of the few classes of ``labels`` [N].
 
-    ``groups`` [N]: whole groups are resampled if images are not independent.
+    ``groups`` [N]: whole groups are resampled if images are not independent. The degrees of freedom are then those of
+    the fewer groups: those with images of the few classes, or those with others; with one such group nothing is known.
 
     >>> judged(np.array([0.0, 1.0, 2.0, 3.0]), np.array([0, 0, 0, 1])).auroc
     1.0
@@ -61,11 +63,28 @@ def judged(score: Floats, labels: Labels, groups: Labels | None = None, seed: in
     few = few_classes(labels)
     wanted = np.isin(labels, few)
     resampled = bootstrap({"score": score}, wanted, groups, seed)["score"]
+    if groups is not None:
+        return _judged_by_groups(auroc(score, wanted), resampled, few, wanted, groups)
     # the exact test would not finish for 8 among 10^6, and for so few the asymptotic one is conservative
     by_chance = mannwhitneyu(score[wanted], score[~wanted], method="asymptotic").pvalue
     return Judged(
         auroc(score, wanted), *interval(resampled), few, int(wanted.sum()), float(by_chance)
     )
+
+
+def _judged_by_groups(
+    found: float, resampled: Floats, few: list[int], wanted: Flags, groups: Labels
+) -> Judged:
+    num_groups, num_others = (len(np.unique(groups[some])) for some in (wanted, ~wanted))
+    degrees = min(num_groups, num_others) - 1
+    low, high, p_value = 0.0, 1.0, 1.0
+    if degrees > 0:
+        error = float(np.nanstd(resampled, ddof=1))
+        reach = error * float(t.ppf(0.975, degrees))
+        low, high = max(found - reach, 0.0), min(found + reach, 1.0)
+        away = abs(found - 0.5)
+        p_value = float(2 * t.sf(away / error, degrees)) if error else float(away == 0)
+    return Judged(found, low, high, few, int(wanted.sum()), p_value, num_groups)
 
 
 def auroc(score: Floats, wanted: Flags) -> float:

@@ -48,9 +48,14 @@ def estimated(
     return measures, RankingQuality(better_than_chance=None, sentence=sentence)
 
 
-def judged_by_labels(score: Tensor, labels: Labels, class_names: Sequence[str]) -> RankingQuality:
-    """Judge the ranking by the known labels, which no score has seen."""
-    found = judged(score.numpy(), labels)
+def judged_by_labels(
+    score: Tensor, labels: Labels, class_names: Sequence[str], together: Labels | None = None
+) -> RankingQuality:
+    """Judge the ranking by the known labels, which no score has seen.
+
+    ``together`` int64 [N]: images with the same number are not independent: a group, or an image and its copies.
+    """
+    found = judged(score.numpy(), labels, together)
     names = ", ".join(shown(class_names[c], 40) for c in found.few[:5])
     names += ", ..." * (len(found.few) > 5)
     outside = found.p_value < 0.05 and not found.low <= 0.5 <= found.high
@@ -60,11 +65,17 @@ def judged_by_labels(score: Tensor, labels: Labels, class_names: Sequence[str]) 
         False: "By the labels that are known it is no better than chance",
         None: "By the labels that are known it cannot be told from chance",
     }[better]
+    test, together_too = "Mann-Whitney p", ""
+    if found.num_groups is not None:
+        test = "p"
+        together_too = (
+            " Images of one group, or an image and its copies, were resampled together: "
+            f"{counted(found.num_groups, 'such set')} of these classes."
+        )
     sentence = (
-        f"{verdict}: AUROC {found.auroc:.2f} (95 % interval {found.low:.2f} to {found.high:.2f}, Mann-Whitney "
-        f"p = {found.p_value:.2g}; chance is .50) for "
-        f"the {counted(found.num_images, 'image')} of the few classes, the last third by size ({names}). No score has "
-        "seen a label."
+        f"{verdict}: AUROC {found.auroc:.2f} (95 % interval {found.low:.2f} to {found.high:.2f}, {test} = "
+        f"{found.p_value:.2g}; chance is .50) for the {counted(found.num_images, 'image')} of the few classes, the "
+        f"last third by size ({names}). No score has seen a label.{together_too}"
     )
     return RankingQuality(better_than_chance=better, sentence=sentence)
 

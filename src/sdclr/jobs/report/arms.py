@@ -30,7 +30,9 @@ from sdclr.run.next_step import evaluate_command
 from sdclr.safe_text import command, shown
 from sdclr.settings import PretrainConfig
 
-_NOT_THE_ARM = frozenset({"seed", "device", "data.split"}) | PretrainConfig.incidental()
+_NOT_THE_ARM = (
+    frozenset({"seed", "device", "data.split", "record_images"}) | PretrainConfig.incidental()
+)
 """Settings that may differ among the runs of an arm."""
 
 

@@ -196,6 +196,7 @@ def _rivals(against: Mapping[str, Any]) -> list[Rival]:
             pair["verdict"],
             pair.get("num_few_tested"),
             pair.get("num_ways"),
+            against.get("num_groups"),
         )
         for pair in against.get("pairs", [])
     ]
