@@ -21,6 +21,7 @@ BASE |= {
     "mean_std",
     "output_streams",
     "outside",
+    "own_code",
     "planes",
     "safe_text",
     "stills",

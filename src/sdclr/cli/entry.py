@@ -27,6 +27,7 @@ from sdclr.errors import (
     StorageError,
 )
 from sdclr.output_streams import endure
+from sdclr.own_code import place_in_users_code
 from sdclr.processes.signals import signals_in_start_up
 from sdclr.safe_text import shown
 
@@ -71,13 +72,13 @@ def _run() -> int:
         refused = _refused(error)
         print_message("error", "red", str(refused))
         return refused.exit_code
-    except Exception:
+    except Exception as error:
         traceback.print_exc()
-        stderr.print(
-            Text.assemble(
-                ("This is a bug in sdclr;", "red"), " please report it with the lines above."
-            )
-        )
+        whose, what = "This is a bug in sdclr;", " please report it with the lines above."
+        if (place := place_in_users_code(error)) is not None:
+            whose = f"This error is of your own code, {shown(place)}, and not of sdclr."
+            what = " Nothing that was saved is lost: mend it, and give the same command again."
+        stderr.print(Text.assemble((whose, "red"), what))
         return EXIT_BUG
     return 0
 

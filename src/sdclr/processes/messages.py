@@ -228,7 +228,9 @@ def _failure_of(failure: dict[str, Any]) -> SdclrError:
     }
     kind = kinds.get(failure["error"], DistributedError)
     known = failure["error"] in kinds
-    message = failure["message"] if known else f"{failure['error']}: {failure['message']}"
+    message = failure["message"] if known else f"{failure['error']}: {failure['message']}. {_CURE}"
+    if failure["error"] == SystemExit.__name__:
+        message = f"it ended by sys.exit({failure['message']}), without an error message. {_CURE}"
     error = kind(f"process {failure['rank']}: {message}")
     error.reported_elsewhere = True
     return error

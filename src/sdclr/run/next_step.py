@@ -85,7 +85,7 @@ def next_command(run: Run, state: str, exit_code: int | None = None) -> str | No
         smaller = f"{rate / 10:g}" if isinstance(rate, int | float) else "SMALLER"
         return f"{afresh} optimizer.learning_rate={smaller}"
     if exit_code == EXIT_BUG:
-        return "report it"
+        return "report it, or mend your own method, network or reader if the error is of that"
     if section(settings, "backbone").get("name") == "custom":
         return f"from Python: sdclr.resume({str(run.folder)!a}, network=...)"
     return command("sdclr", "resume", run.folder, *uses)
