@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
 import importlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import sdclr
+import sdclr.evaluation.rarity
+import sdclr.methods
 from sdclr.evaluation.probes import PROBES
 from sdclr.presentation.report import CURVES
 
@@ -34,6 +38,20 @@ def own_entries() -> Iterator[None]:
         yield
     CURVES.clear()
     CURVES.update(curves)
+
+
+@pytest.mark.parametrize("package", [sdclr, sdclr.evaluation.rarity, sdclr.methods])
+def test_names_loaded_on_first_use_are_those_that_a_type_checker_sees(package: ModuleType) -> None:
+    assert package.__file__ is not None
+    tree = ast.parse(Path(package.__file__).read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    for imported in block.body:
+        assert isinstance(imported, ast.ImportFrom)
+        for name in imported.names:
+            home = importlib.import_module(str(imported.module))
+            assert getattr(package, name.name) is getattr(home, name.name)
+    seen = {name.name for node in block.body for name in node.names}  # type: ignore[attr-defined]
+    assert set(package.__all__) - vars(package).keys() <= seen, "the others are imported at once"
 
 
 @pytest.mark.parametrize("name", sdclr.__all__)

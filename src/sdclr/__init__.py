@@ -5,9 +5,9 @@ The names below are loaded on first use, so that ``import sdclr`` and ``sdclr --
 
 from __future__ import annotations
 
-import ast
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sdclr.lazy_names import names_from
 
 if TYPE_CHECKING:
     from sdclr.backbones.classifier import load_classifier as load_classifier
@@ -68,23 +68,64 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def _public_names() -> dict[str, str]:
-    """Name -> its module: the imports under TYPE_CHECKING, the only list of public names, read from this file."""
-    assert __spec__.loader is not None
-    source: str = __spec__.loader.get_source(__name__)  # type: ignore[attr-defined]
-    (block,) = (node for node in ast.parse(source).body if isinstance(node, ast.If))
-    imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
-    return {alias.name: str(node.module) for node in imports for alias in node.names}
-
-
-_HOME = _public_names()
-__all__ = sorted(_HOME)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'sdclr' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+_HOMES = {
+    "load_classifier": "sdclr.backbones.classifier",
+    "register_backbone": "sdclr.backbones.table",
+    "load_backbone": "sdclr.backbones.weights",
+    "Views": "sdclr.batch",
+    "keep_freed_memory": "sdclr.compute.process_state",
+    "given": "sdclr.data.given",
+    "register_views": "sdclr.data.own_views",
+    "Split": "sdclr.data.splits",
+    "draw_long_tail": "sdclr.data.splits",
+    "register_source": "sdclr.data.table",
+    "SdclrError": "sdclr.errors",
+    "Balancedness": "sdclr.evaluation.balancedness",
+    "balancedness": "sdclr.evaluation.balancedness",
+    "ProbeTask": "sdclr.evaluation.probe",
+    "ProbeConfig": "sdclr.evaluation.probe_settings",
+    "register_probe": "sdclr.evaluation.probes",
+    "register_score": "sdclr.evaluation.rarity.table",
+    "Evaluation": "sdclr.evaluation.results",
+    "ProbeResult": "sdclr.evaluation.results",
+    "adopt": "sdclr.jobs.adopt",
+    "convert": "sdclr.jobs.convert",
+    "embed": "sdclr.jobs.embed",
+    "compare": "sdclr.jobs.evaluate",
+    "evaluate": "sdclr.jobs.evaluate",
+    "evaluate_classifier": "sdclr.jobs.evaluate",
+    "few_labels": "sdclr.jobs.evaluate",
+    "examine": "sdclr.jobs.examine",
+    "export": "sdclr.jobs.export",
+    "FinetuneConfig": "sdclr.jobs.finetune",
+    "finetune": "sdclr.jobs.finetune",
+    "mine": "sdclr.jobs.mine",
+    "predict": "sdclr.jobs.predict",
+    "pretrain": "sdclr.jobs.pretrain",
+    "resume": "sdclr.jobs.pretrain",
+    "profile": "sdclr.jobs.profile",
+    "build_paper_table": "sdclr.jobs.report",
+    "build_report": "sdclr.jobs.report",
+    "write_figures": "sdclr.jobs.report",
+    "write_paper_table": "sdclr.jobs.report",
+    "write_report": "sdclr.jobs.report",
+    "MethodConfig": "sdclr.methods.config",
+    "Method": "sdclr.methods.method",
+    "nt_xent": "sdclr.methods.nt_xent",
+    "SDCLR": "sdclr.methods.sdclr",
+    "SelfCompetitor": "sdclr.methods.self_competitor",
+    "SimCLR": "sdclr.methods.simclr",
+    "register_method": "sdclr.methods.table",
+    "Observer": "sdclr.observers",
+    "register_curve": "sdclr.presentation.report",
+    "recipe": "sdclr.recipes",
+    "register_recipe": "sdclr.recipes",
+    "Run": "sdclr.run",
+    "PretrainConfig": "sdclr.settings",
+    "grid": "sdclr.workflows.grid.run",
+}
+__getattr__ = names_from(__name__, _HOMES)
+__all__ = sorted(_HOMES)
 
 
 def __dir__() -> list[str]:

@@ -93,3 +93,9 @@ def test_their_recipes_differ_from_the_papers_in_the_data_alone() -> None:
         }
         assert usual.with_values(as_papers) == papers
     assert not any("_50k" in one for arms in SYSTEMS.values() for one in arms.values())
+
+
+def test_a_split_that_numpys_generator_cannot_draw_is_refused_with_the_settings() -> None:
+    with pytest.raises(ConfigError, match="split must be at most 4294967296"):
+        DataConfig.parse({"name": "cifar10_50k", "split": 2**32 + 1})
+    draw_usual_long_tail(np.arange(20) % 2, imbalance_ratio=2, seed=2**32)

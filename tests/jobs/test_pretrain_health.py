@@ -20,6 +20,7 @@ from sdclr.jobs.pretrain import health as health_module
 from sdclr.jobs.pretrain.health import every_epochs
 from sdclr.jobs.pretrain.health_measures import WeightWatch, measure_network, measure_views
 from sdclr.jobs.pretrain.health_sample import health_sample
+from sdclr.methods import SDCLR
 from sdclr.presentation.progress import NoProgress
 
 TINY = ["backbone.width=2", "views.size=8", "batch_size=200", "epochs=2"]
@@ -107,6 +108,20 @@ def test_the_pruned_twin_is_looked_at_also_inside_another_method(method: str) ->
     sample = health_sample(one.training)
     assert sample is not None
     assert {"disagreement", "competitor_rank"} <= set(measure_network(one.training, sample))
+
+
+def test_of_a_stale_copy_the_branch_of_the_loss_is_measured() -> None:
+    one = OneTraining(config("method.stale=true", "method.norms=shared", "epochs=40"))
+    method = one.training.method
+    assert isinstance(method, SDCLR)
+    assert method.stale_copy is not None
+    with torch.no_grad():
+        method.stale_copy.become(method.network)
+    sample = health_sample(one.training)
+    assert sample is not None
+    found = measure_network(one.training, sample)
+    # the copy is the network itself, so the branches are as far apart as the views
+    assert found["disagreement"] == pytest.approx(found["alignment"] / 2)
 
 
 @pytest.mark.journeys

@@ -194,6 +194,11 @@ class DataConfig(Section):
                 f"channels={self.channels} is not for {self.name}, whose images have 3. Leave it out."
             )
         if self.row.splits == "usual":
+            if self.split > 2**32:
+                raise ValueError(
+                    f"split must be at most {2**32}, got {self.split}: NumPy's legacy generator, which draws the "
+                    f"splits of {self.name}, takes no greater seed."
+                )
             for field in ("profile", "validation_per_class"):
                 if getattr(self, field) != type(self).model_fields[field].default:
                     raise ValueError(

@@ -28,7 +28,7 @@ def draw_usual_long_tail(
     ``labels``: [N] class ids 0 .. C - 1. Class 0 is the head and the last class the tail. NumPy's legacy generator,
     seeded with ``seed`` - 1, shuffles the images of one class after the other, as the code of LDAM-DRW (Cao et al.,
     NeurIPS 2019) does, where these sets come from: split 1 is what it draws with its seed 0. S_b and D_b are prefixes
-    of the same orders. Raises ConfigError where the ratio leaves a class without an image.
+    of the same orders. ``seed``: 1 .. 2^32. Raises ConfigError where the ratio leaves a class without an image.
 
     >>> split = draw_usual_long_tail(np.arange(100) % 5, imbalance_ratio=10)
     >>> np.bincount(split.long_tail % 5).tolist(), len(split.train), len(split.validation)

@@ -138,5 +138,6 @@ class ContrastiveMethod(Method):
             return z_a.new_zeros(len(z_a))
         if share is None:
             return hardest_mass(z_a, z_b, _MASS_TEMPERATURE)
-        whole = hardest_mass(gather_rows(z_a, share), gather_rows(z_b, share), _MASS_TEMPERATURE)
-        return whole[share.first : share.first + len(z_a)]
+        own = range(share.first, share.first + len(z_a))
+        whole_a, whole_b = gather_rows(z_a, share), gather_rows(z_b, share)
+        return hardest_mass(whole_a, whole_b, _MASS_TEMPERATURE, rows=own)

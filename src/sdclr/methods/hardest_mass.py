@@ -11,14 +11,24 @@ from torch import Tensor
 
 from sdclr.errors import ConfigError, DataError
 
+TILE = 512
+"""Images whose masses are computed at a time: memory grows with the batch, not with its square."""
 
-def hardest_mass(z_a: Tensor, z_b: Tensor, temperature: float = 0.2, k: int = 10) -> Tensor:
+
+def hardest_mass(
+    z_a: Tensor,
+    z_b: Tensor,
+    temperature: float = 0.2,
+    k: int = 10,
+    *,
+    rows: range | None = None,
+) -> Tensor:
     """COLT's mass of the k hardest negatives of each image of a batch, [B]; LOW = tail.
 
     a_ij = exp(s_ij) / sum over l != i of exp(s_il), the cosines s over the temperature; rows of the
     two views are averaged column by column over the same 2B - 2 negatives, then the k largest are
     summed (Bai et al., ICLR 2023). With fewer negatives than k, all are summed. Computed in fp32, or in
-    fp64 for fp64 input.
+    fp64 for fp64 input. ``rows``: only the masses of these images, [len(rows)].
 
     >>> z = torch.eye(3, dtype=torch.float64)
     >>> hardest_mass(z, z, temperature=1.0, k=4).round(decimals=4).tolist()
@@ -34,10 +44,20 @@ def hardest_mass(z_a: Tensor, z_b: Tensor, temperature: float = 0.2, k: int = 10
     with torch.autocast(z_a.device.type, enabled=False):
         z = torch.cat([z_a, z_b])
         z = F.normalize(z if z.dtype == torch.float64 else z.float(), dim=1)
-        logits = z @ z.T / temperature
-    logits.fill_diagonal_(-torch.inf)
-    mass = logits.softmax(dim=1)  # [2B, 2B]
-    mean = (mass[:b] + mass[b:]) / 2  # [B, 2B]
-    own = torch.eye(b, dtype=torch.bool, device=mean.device).repeat(1, 2)
+        wanted = range(b) if rows is None else rows
+        tiles = [wanted[first : first + TILE] for first in range(0, len(wanted), TILE)]
+        return torch.cat([_masses(z, tile.start, tile.stop, temperature, k) for tile in tiles])
+
+
+def _masses(z: Tensor, first: int, last: int, temperature: float, k: int) -> Tensor:
+    """The masses of the images ``first`` .. ``last`` - 1; z [2B, D]: both views, rows of length one."""
+    b, n = len(z) // 2, last - first
+    anchors = torch.cat([z[first:last], z[b + first : b + last]])
+    column = torch.arange(2 * b, device=z.device)
+    own = column % b == torch.arange(first, last, device=z.device)[:, None]  # [n, 2B]
+    itself = torch.cat([own & (column < b), own & (column >= b)])
+    logits = (anchors @ z.T / temperature).masked_fill(itself, -torch.inf)  # [2n, 2B]
+    mass = logits.softmax(dim=1)
+    mean = (mass[:n] + mass[n:]) / 2  # [n, 2B]
     negatives = mean.masked_fill(own, -1.0)  # below every mass: never among the largest
     return negatives.topk(min(k, 2 * b - 2), dim=1).values.sum(dim=1)

@@ -27,6 +27,7 @@ digits is not worth a thousandth of its time.
 
 SMALLEST_TEMPERATURE, LARGEST_TEMPERATURE = 1e-30, 1e30
 """Beyond these, logits are not representable in fp32."""
+_IN_RANGE = f"temperature must be a number above 0, from {SMALLEST_TEMPERATURE:g} to {LARGEST_TEMPERATURE:g}"
 
 
 def nt_xent(
@@ -122,9 +123,7 @@ def checked_temperature(temperature: float | Tensor) -> float | Tensor:
     if not isinstance(temperature, Tensor):
         is_number = isinstance(temperature, Real) and not isinstance(temperature, bool)
         if not (is_number and SMALLEST_TEMPERATURE <= temperature <= LARGEST_TEMPERATURE):
-            raise ConfigError(
-                f"temperature must be a number above 0, got {shown(temperature)}. The paper's is 0.2."
-            )
+            raise ConfigError(f"{_IN_RANGE}, got {shown(temperature)}. The paper's is 0.2.")
         return float(temperature)
     if temperature.numel() != 1 or not temperature.is_floating_point():
         raise ConfigError(
@@ -132,11 +131,10 @@ def checked_temperature(temperature: float | Tensor) -> float | Tensor:
             f"{temperature.dtype} {list(temperature.shape)}."
         )
     scalar = temperature.reshape(())
-    message = "temperature must be a number above 0"
     in_range = (scalar >= SMALLEST_TEMPERATURE) & (scalar <= LARGEST_TEMPERATURE)
     positive = (scalar > 0) & in_range & scalar.isfinite()  # half precision has no such limits
     if scalar.is_cuda or torch.compiler.is_compiling():
-        torch._assert_async(positive, message)  # checked on the device; the host does not wait
+        torch._assert_async(positive, _IN_RANGE)  # checked on the device; the host does not wait
     elif not positive:
-        raise ConfigError(f"{message}, got {float(scalar)}. The paper's is 0.2.")
+        raise ConfigError(f"{_IN_RANGE}, got {float(scalar)}. The paper's is 0.2.")
     return scalar

@@ -27,6 +27,7 @@ from sdclr.evaluation.rarity import (
 from sdclr.evaluation.rarity import neighbours as search
 from sdclr.evaluation.rarity.table import SCORES
 from sdclr.image_records import moving_average
+from sdclr.methods import hardest_mass as hardest_mass_module
 from sdclr.methods.hardest_mass import hardest_mass
 from watched_stages import WatchedStages
 
@@ -202,6 +203,15 @@ def test_colt_is_the_authors() -> None:
             masses[epoch, golden["index"][epoch]] = hardest_mass(z[0::2], z[1::2], 0.2, k)
             so_far = moving_average(masses[: epoch + 1], 0.97)
             np.testing.assert_allclose(so_far, golden[name][epoch], atol=1e-12)
+
+
+def test_masses_are_the_same_in_tiles_and_of_some_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    z_a, z_b = torch.randn(2, 23, 5, dtype=torch.float64)
+    whole = hardest_mass(z_a, z_b)
+    monkeypatch.setattr(hardest_mass_module, "TILE", 7)
+    torch.testing.assert_close(hardest_mass(z_a, z_b), whole, rtol=1e-12, atol=0)
+    some = hardest_mass(z_a, z_b, rows=range(3, 20))
+    torch.testing.assert_close(some, whole[3:20], rtol=1e-12, atol=0)
 
 
 def test_an_average_skips_the_epochs_that_left_an_image_out() -> None:

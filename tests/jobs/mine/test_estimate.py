@@ -31,4 +31,4 @@ def test_the_verdict_needs_more_than_one_lucky_image() -> None:
     assert ten.better_than_chance is True
     worse = judged_by_labels(-score, np.array([0] * 30 + [1] * 10), ["many", "few"])
     assert worse.better_than_chance is False
-    assert "is no better than chance" in worse.sentence
+    assert "is worse than chance" in worse.sentence

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ class ImageArrays:
     def __len__(self) -> int:
         return len(self.images)
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         return [str(position) for position in range(len(self))]
 
@@ -137,7 +138,7 @@ class _OpenedArrays:
     def channels(self) -> int:
         return self.images.shape[1]
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         return [str(position) for position in range(len(self))]
 

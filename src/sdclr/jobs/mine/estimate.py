@@ -62,7 +62,7 @@ def judged_by_labels(
     better = found.auroc > 0.5 if outside else None
     verdict = {
         True: "By the labels that are known it beats chance",
-        False: "By the labels that are known it is no better than chance",
+        False: "By the labels that are known it is worse than chance",
         None: "By the labels that are known it cannot be told from chance",
     }[better]
     test, together_too = "Mann-Whitney p", ""

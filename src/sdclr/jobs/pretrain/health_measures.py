@@ -24,6 +24,7 @@ from sdclr.jobs.pretrain.health_sample import HealthSample
 from sdclr.jobs.pretrain.step import laid_out
 from sdclr.jobs.pretrain.training import Training
 from sdclr.methods import ContrastiveMethod, Method
+from sdclr.methods.sdclr import SDCLR
 from sdclr.methods.self_competitor import SelfCompetitor
 
 _SAME_PIXEL = 0.01
@@ -95,7 +96,7 @@ class _Projected:
 def _project(training: Training, views: Views) -> _Projected:
     features: list[Tensor] = []
     method = training.method
-    competitor = competitor_of(method)
+    branch_of_b = _branch_of_b(method)
     a, b, competitor_b = [], [], []
     on_device = training.device
     hook = training.backbone.register_forward_hook(lambda _, __, out: features.append(out))
@@ -108,8 +109,8 @@ def _project(training: Training, views: Views) -> _Projected:
                 kept = len(features)
                 b.append(method.network(placed.b))
                 del features[kept:]
-                if competitor is not None:
-                    competitor_b.append(competitor(placed.b))
+                if branch_of_b is not None:
+                    competitor_b.append(branch_of_b(placed.b))
                     del features[kept:]
     finally:
         hook.remove()
@@ -123,6 +124,14 @@ def _project(training: Training, views: Views) -> _Projected:
 def competitor_of(method: Method) -> SelfCompetitor | None:
     """The method's pruned twin, if it has one, or that of the method it wraps."""
     return next((one for one in method.modules() if isinstance(one, SelfCompetitor)), None)
+
+
+def _branch_of_b(method: Method) -> nn.Module | None:
+    """What the loss contrasts the network with: its pruned twin, or the stale copy in its place."""
+    for one in method.modules():
+        if isinstance(one, SDCLR) and one.stale_copy is not None:
+            return one.stale_copy
+    return competitor_of(method)
 
 
 def _of_projections(z: _Projected) -> dict[str, float]:
