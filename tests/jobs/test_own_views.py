@@ -354,7 +354,7 @@ def test_what_cannot_be_views_is_refused() -> None:
 
     sdclr.register_views(Needs)
     config = sdclr.recipe("digits_sdclr").with_values({"views.own": "needs"})
-    with pytest.raises(ConfigError, match="cannot be made without arguments: TypeError"):
+    with pytest.raises(ConfigError, match="called without arguments: TypeError"):
         config.views.spec()
 
 

@@ -76,7 +76,7 @@ def test_an_object_is_taken_as_it_is_and_each_name_once(here: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("my_watchers_of_this_test:Needs", "cannot be made without arguments: TypeError"),
+        ("my_watchers_of_this_test:Needs", "called without arguments: TypeError"),
         (
             "my_watchers_of_this_test:number",
             "is not a valid observer: it is not a subclass of sdclr.Observer",

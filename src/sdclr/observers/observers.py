@@ -10,6 +10,7 @@ from torch import nn
 from sdclr.errors import Interrupted, Preempted
 from sdclr.observers.observer import EpochDone, Observer, StepDone, TrainingBegins
 from sdclr.observers.undisturbed import Undisturbed
+from sdclr.processes.signals import StoppedEarly
 from sdclr.safe_text import shown
 
 
@@ -46,10 +47,11 @@ class Observers(Observer):
                     continue
                 with self._undisturbed.by(type(observer).__name__):
                     call(observer)
-            except (Preempted, Interrupted):  # raised by a signal, wherever the program is
+            # raised by a signal, wherever the program is
+            except (Preempted, Interrupted, StoppedEarly, KeyboardInterrupt):
                 raise
-            # sys.exit would end an unfinished run as if it were finished
-            except (Exception, SystemExit) as error:
+            # sys.exit would end an unfinished run as if it were finished; a cancelled task is no Exception either
+            except BaseException as error:
                 if observer.required:
                     raise
                 self._observers.remove(observer)

@@ -35,8 +35,8 @@ def _made(name: str) -> Observer:
         made: Observer = found()
     except Exception as error:  # the user's code may raise anything
         raise ConfigError(
-            f"{shown(name)} cannot be made without arguments: {type(error).__name__}: {shown(error)}. Name an object "
-            "instead: watcher = Mine(...), then module:watcher."
+            f"{shown(name)}() failed, which is called without arguments: {type(error).__name__}: {shown(error)}. Mend "
+            "it; where it needs arguments, name an object instead: watcher = Mine(...), then module:watcher."
         ) from error
     return made
 

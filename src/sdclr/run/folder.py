@@ -33,6 +33,7 @@ from typing import Any, Self
 
 from sdclr.errors import DataError, MissingInputError, RunFolderError
 from sdclr.run.files import (
+    EXAMINATION_FOLDER,
     FINETUNE_FILE,
     IMAGES_FILE,
     LOCK_FILE,
@@ -43,10 +44,9 @@ from sdclr.run.files import (
 from sdclr.run.metrics import MetricsFile
 from sdclr.run.records import KINDS, check, sound_evaluation
 from sdclr.safe_text import first_of, shown
-from sdclr.storage import durable_files
 from sdclr.storage.checkpoint import CheckpointFolder
 from sdclr.storage.documents import read_json_file, read_yaml_file
-from sdclr.storage.durable_files import is_leftover, make_folder, write_atomically
+from sdclr.storage.durable_files import make_folder, remove_leftovers, write_atomically
 from sdclr.storage.locks import Lock
 
 
@@ -141,7 +141,8 @@ class Run:
         self._lock.__enter__()
         self._place = self.folder.absolute()
         self._identity = _identity(self.folder)
-        self._remove_leftovers()
+        for folder in (self.folder, self.folder / "evaluation", self.folder / EXAMINATION_FOLDER):
+            remove_leftovers(folder)
         return self
 
     def __exit__(
@@ -164,13 +165,6 @@ class Run:
                 "folder has changed. "
                 "Nothing was written there. If it was moved, continue at its new place (sdclr resume NEW_PLACE)."
             )
-
-    def _remove_leftovers(self) -> None:
-        """Remove partly written files of killed processes; only the holder of the lock writes."""
-        for folder in (self.folder, self.folder / "evaluation"):
-            with contextlib.suppress(OSError):
-                for name in filter(is_leftover, durable_files.files.list(folder)):
-                    durable_files.files.unlink(folder / name)
 
     def in_use(self) -> bool:
         """Whether another process (or another Run object here) is writing to this folder now."""

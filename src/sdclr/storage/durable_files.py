@@ -10,7 +10,8 @@ import errno
 import os
 import re
 import secrets
-from collections.abc import Iterator
+import shutil
+from collections.abc import Collection, Iterator
 from io import FileIO
 from pathlib import Path
 
@@ -95,6 +96,10 @@ def write_atomically(path: Path, content: bytes | memoryview | str) -> None:
         with contextlib.suppress(OSError):
             files.unlink(temporary)
         raise explained(error, path) from None
+    except (Exception, KeyboardInterrupt):  # a signal
+        with contextlib.suppress(OSError):
+            files.unlink(temporary)
+        raise
 
 
 def append_line(path: Path, line: str) -> None:
@@ -121,9 +126,25 @@ def is_leftover(name: str) -> bool:
     return _LEFTOVER.fullmatch(name) is not None
 
 
+def remove_leftovers(folder: Path, names: Collection[str] | None = None) -> None:
+    """Remove files and folders in ``folder`` that killed processes left partly written.
+
+    Only for a process that holds the lock of what it removes. ``names``: what they were to become; None: anything.
+    """
+    with contextlib.suppress(OSError):
+        for name in files.list(folder):
+            found = _LEFTOVER.fullmatch(name)
+            if found is None or (names is not None and found["final"] not in names):
+                continue
+            if (folder / name).is_dir() and not (folder / name).is_symlink():
+                shutil.rmtree(folder / name, ignore_errors=True)
+            else:
+                files.unlink(folder / name)
+
+
 # the first alternative is from versions before random names
 _LEFTOVER = re.compile(
-    r"\.ckpt-[0-9]{12}\.safetensors\.tmp|\..{1,50}\.[0-9a-f]{16}\.tmp", re.DOTALL
+    r"\.ckpt-[0-9]{12}\.safetensors\.tmp|\.(?P<final>.{1,50})\.[0-9a-f]{16}\.tmp", re.DOTALL
 )
 
 

@@ -23,7 +23,7 @@ from typing import Any, Self
 import filelock
 
 from sdclr.errors import InUseError, RunFolderError
-from sdclr.storage.durable_files import explained
+from sdclr.storage.durable_files import explained, remove_leftovers
 
 try:
     import fcntl
@@ -213,8 +213,12 @@ class Lock:
 
 @contextlib.contextmanager
 def writing(path: Path, advice: str = "choose another --out") -> Iterator[None]:
-    """Lock the file or folder ``path`` against other writers; RunFolderError names the holder and gives ``advice``."""
+    """Lock the file or folder ``path`` against other writers; RunFolderError names the holder and gives ``advice``.
+
+    What killed writers have left beside it is removed.
+    """
     with Lock(lock_file(path), str(path), removed=True, advice=advice):
+        remove_leftovers(path.parent, [path.name])
         yield
 
 

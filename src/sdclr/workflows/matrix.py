@@ -6,8 +6,10 @@ and several processes can share one (a cell that another process holds is left t
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -18,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sdclr.config import parse_assignment
-from sdclr.errors import ConfigError, DataError, RunFolderError
+from sdclr.errors import ConfigError, DataError, Preempted, RunFolderError
 from sdclr.evaluation.probes import PROBES, Protocol
 from sdclr.presentation.progress import AnyProgress
 from sdclr.recipes import SYSTEMS, recipe
@@ -256,6 +258,18 @@ def complete(
         )
 
 
+@contextlib.contextmanager
+def stopped_as_a_whole() -> Iterator[None]:
+    """Of a run that was stopped in the block, say what continues all runs; its own message would continue it alone."""
+    try:
+        yield
+    except Preempted as stopped:
+        by = re.match(r"stopped by ([A-Z0-9]+|a signal to another process)", str(stopped))
+        raise Preempted(
+            f"{by[0] if by else 'stopped'}; every run is saved. The same command continues from here."
+        ) from None
+
+
 def carry_out(
     cells: Sequence[Cell],
     *,
@@ -275,7 +289,8 @@ def carry_out(
         try:
             if state == "running":
                 raise RunFolderError
-            complete(cell, protocol, probes, progress, download=download)
+            with stopped_as_a_whole():
+                complete(cell, protocol, probes, progress, download=download)
         except RunFolderError:
             if state != "running" and not cell.run.in_use():
                 raise

@@ -218,6 +218,32 @@ def test_a_kill_at_any_write_or_step_ends_as_if_there_had_been_none(
     assert contents(out) == contents(whole.folder)
 
 
+@pytest.mark.parametrize("nth", [1, 2])
+def test_a_call_that_is_killed_while_it_records_its_request_can_be_given_again(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nth: int
+) -> None:
+    from sdclr.storage import durable_files
+
+    replace, names = durable_files.files.replace, list[str]()
+
+    def dying(source: Path, target: Path) -> None:
+        replace(source, target)
+        names.append(target.name)
+        if len(names) == nth:
+            raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(durable_files.files, "replace", dying)
+        with pytest.raises(Killed):
+            finetune(run, DIGITS, tmp_path / "m", epochs=2)
+    model = finetune(run, DIGITS, tmp_path / "m", epochs=2)
+    assert {"finetune.json", "environment.json"} <= {one.name for one in model.folder.iterdir()}
+    (model.folder / "checkpoints").mkdir()
+    (model.folder / "checkpoints" / "ckpt-000000000001.safetensors").write_bytes(b"of a kill")
+    finetune(run, DIGITS, tmp_path / "m", epochs=2)
+    assert not (model.folder / "checkpoints").exists()
+
+
 def test_a_finished_model_is_returned_as_it_is_and_others_are_refused(
     run: Run, tmp_path: Path, photos: Path
 ) -> None:

@@ -35,7 +35,7 @@ from sdclr.evaluation.rarity import SCORES, Evidence, cells, maps
 from sdclr.evaluation.rarity.judging import few_classes
 from sdclr.image_records import moving_average, read_records
 from sdclr.jobs.mine import copies, looking, mine
-from sdclr.jobs.mine.folder import read_state, read_stored
+from sdclr.jobs.mine.folder import MineRecord, read_state, read_stored, write_state
 from sdclr.presentation.mined import MinedImages
 from sdclr.presentation.mined_summary import summary
 from sdclr.presentation.progress import NoProgress
@@ -785,6 +785,32 @@ def test_copies_that_a_killed_call_left_are_made_again(
     mined = mine(digits_run.folder, data(photos), out, copy_to=chosen, top=5)
     for path, row in zip(sorted(chosen.iterdir()), mined.sheet[:5].tolist(), strict=True):
         assert path.read_bytes() == (photos / mined.names[row]).read_bytes()
+
+
+def test_copies_are_made_again_after_a_kill_that_came_before_the_call_was_recorded(
+    digits_run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, chosen = tmp_path / "rare", tmp_path / "chosen"
+
+    def killed(folder: Path, record: MineRecord) -> None:
+        if record.state == "finished":
+            raise KeyboardInterrupt
+        write_state(folder, record)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sdclr.jobs.mine.job.write_state", killed)
+        with pytest.raises(KeyboardInterrupt):
+            mine(digits_run.folder, data(photos), out, copy_to=chosen, top=3)
+    assert read_state(out).state == "features"
+    leftover = out / ".features.npy.0123456789abcdef.tmp"
+    leftover.write_bytes(b"half")
+    others = out / ".notes.txt.0123456789abcdef.tmp"
+    others.write_text("of another program")
+    mine(digits_run.folder, data(photos), out, copy_to=chosen, top=3)
+    assert len(list(chosen.iterdir())) == 3
+    assert read_state(out).state == "finished"
+    assert not leftover.exists()
+    assert others.exists(), "nothing of a name that is not ours is removed"
 
 
 @pytest.mark.parametrize("recorded", ["", "[\n", '"0001_b.png"\n', '"0001_a.png"\n'])

@@ -199,8 +199,8 @@ def _made(row: OwnViewsRow) -> Any:
         made = row.made()
     except Exception as error:
         raise ConfigError(
-            f"{row.origin} cannot be made without arguments: {type(error).__name__}: {shown(error)}. Name an object "
-            "instead: mine = Mine(...), then module:mine."
+            f"{row.origin}() failed, which is called without arguments: {type(error).__name__}: {shown(error)}. Mend "
+            "it; where it needs arguments, name an object instead: mine = Mine(...), then module:mine."
         ) from error
     if not callable(made):
         raise ConfigError(f"{row.origin} makes a {type(made).__name__}, which cannot be called.")

@@ -138,6 +138,7 @@ def finetune(
                 world.messages.publish(_READY, facts | _compared(start, labelled, config))
                 if finished:
                     show.print(f"{shown(folder)} is finished.")
+                    _remove_what_training_kept(run)  # a call may have been killed before it did
                     return _finished(run)
                 _describe_start(start, labelled, config, show, world)
                 training, logits = build(start, labelled, config, device, folder, show, world)
@@ -247,9 +248,11 @@ def _agree(
     }
     views = start.views.to_dict() if start.records_views else None
     if not (run.folder / SETTINGS_FILE).is_file():
+        run.write_json(SETTINGS_FILE, facts | {"views": views})  # first: it says whose folder it is
         run.write_json("environment.json", environment(config.device))
-        run.write_json(SETTINGS_FILE, facts | {"views": views})
         return
+    if not (run.folder / "environment.json").is_file():  # a call was killed in between
+        run.write_json("environment.json", environment(config.device))
     saved = run.read_json(SETTINGS_FILE, *facts)
     if saved["format"] != FORMAT:
         raise DataError(f"{run.folder / SETTINGS_FILE} is not of sdclr finetune.")
@@ -356,9 +359,14 @@ def _finish(
     run.write_json(RESULT_FILE, result)
     facts = {"mode": training.config.mode, "balance": training.config.balance}
     save_classifier(run.folder, classifier.cpu(), start.architecture.to_dict(), facts)
+    _remove_what_training_kept(run)
+    return result
+
+
+def _remove_what_training_kept(run: Run) -> None:
+    """Remove what only an unfinished training needs."""
     shutil.rmtree(run.checkpoints.folder, ignore_errors=True)
     for part in ("training", "validation"):
         kept = run.folder / KEPT_FEATURES.format(part=part)
         if kept.is_dir():
             RowParts(kept, "").remove()
-    return result

@@ -121,9 +121,13 @@ def copy_chosen(
                         file.write(_png(images, position))
             show.advance(task)
     show.finish(task)
-    with storage_errors(folder):
-        (folder / UNFINISHED).unlink()
     return len(rows)
+
+
+def copies_are_whole(folder: Path) -> None:
+    """Remove the record of what was copied: from now on, another call does not copy again."""
+    with storage_errors(folder):
+        (folder / UNFINISHED).unlink(missing_ok=True)
 
 
 def _copied_before(folder: Path) -> list[str]:

@@ -28,6 +28,7 @@ from sdclr.storage.documents import read_json_file
 from sdclr.storage.durable_files import (
     is_leftover,
     make_folder,
+    remove_leftovers,
     storage_errors,
     temporary_name,
     write_atomically,
@@ -42,6 +43,9 @@ SCORES_FILE, PARQUET, PAGE = "scores.csv", "scores.parquet", "index.html"
 UNFINISHED = "features.partial"
 MARKS_OF_MISSING = "marks_of_missing.csv"
 """Marks of images that are no longer mined, kept until they are mined again."""
+RANKING = "ranking.npz"
+"""What the first of several processes hands over to the others."""
+_WRITTEN = (RECORD, FEATURES, LOOKS, IMAGES, SCORES_FILE, PARQUET, PAGE, MARKS_OF_MISSING, RANKING)
 
 
 class MineRecord(Section):
@@ -102,6 +106,7 @@ def claimed(folder: Path, *, overwrite: bool) -> Iterator[None]:
             raise RunFolderError(f"{folder} is not a folder; choose another --out.")
     with writing(folder):
         make_folder(folder)
+        remove_leftovers(folder, _WRITTEN)
         record = _require_ours(folder)
         if record is not None and record.state == "finished" and not overwrite:
             raise ConfigError(

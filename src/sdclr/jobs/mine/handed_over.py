@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from sdclr.jobs.mine.folder import RANKING
 from sdclr.presentation.mined import MinedImages, RankingQuality
 from sdclr.processes.world import World
 from sdclr.storage.durable_files import storage_errors, temporary_name
@@ -24,7 +25,7 @@ def hand_over(mined: MinedImages, folder: Path, world: World) -> None:
     """In the first process: let every other one read ``mined``; returns when all have done so."""
     if not world.several:
         return
-    path = temporary_name(folder / "ranking.npz")
+    path = temporary_name(folder / RANKING)
     try:
         with storage_errors(path), path.open("xb") as file:
             np.savez(file, **_arrays_of(mined))

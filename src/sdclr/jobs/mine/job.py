@@ -26,7 +26,7 @@ from sdclr.evaluation.rarity import DEFAULT, SCORES
 from sdclr.evaluation.rarity.evidence import EXACT_UP_TO
 from sdclr.evaluation.rarity.maps import MapName
 from sdclr.jobs.mine.collection import listed
-from sdclr.jobs.mine.copies import claimed_copies, copy_chosen, require_empty
+from sdclr.jobs.mine.copies import claimed_copies, copies_are_whole, copy_chosen, require_empty
 from sdclr.jobs.mine.folder import (
     PAGE,
     PARQUET,
@@ -184,6 +184,8 @@ def mine(
             if copy_to is not None:
                 copy_chosen(ranking.mined, known.images, rows, Path(copy_to), top, show)
             write_state(out, _record(record, ranking, request, str(where)))
+            if copy_to is not None:  # only now, so that a call killed before can be given again
+                copies_are_whole(Path(copy_to))
             hand_over(ranking.mined, out, world)
     return ranking.mined
 

@@ -39,7 +39,7 @@ from sdclr.run import Run
 from sdclr.run.files import MINED_FOLDER, PROFILE_FILE
 from sdclr.safe_text import command, counted, shown, table_text
 from sdclr.storage.documents import read_json_file
-from sdclr.storage.durable_files import write_atomically
+from sdclr.storage.durable_files import remove_leftovers, write_atomically
 from sdclr.storage.locks import writing
 
 QUESTIONS = 50
@@ -90,6 +90,7 @@ def profile(
     covering = _covering(features, progress or NoProgress())
     path = folder / QUESTIONS_FILE
     with writing(path):
+        remove_leftovers(folder, [PROFILE_FILE, PAGE_FILE])
         sheet = own_questions(path, names)
         if answers is not None:
             sheet.add(given_answers(Path(answers), names))

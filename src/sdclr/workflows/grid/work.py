@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import time
 import traceback
 import warnings
@@ -15,7 +14,7 @@ from sdclr.errors import DataError, Interrupted, MissingInputError, Preempted, S
 from sdclr.processes.signals import stop_on_signal
 from sdclr.workflows.grid.cells import GridCells
 from sdclr.workflows.grid.records import record_of
-from sdclr.workflows.matrix import Cell, complete
+from sdclr.workflows.matrix import Cell, complete, stopped_as_a_whole
 
 Emit = Callable[[dict[str, Any]], None]
 """Receives events: ``{"event": "started" | "done" | "failed" | "released", "cell": folder name, ...}``."""
@@ -27,15 +26,9 @@ def work(cells: GridCells, emit: Emit, progress: AnyProgress, *, download: bool 
     A cell that another worker holds is left to it, and one that fails is recorded and not retried in this session.
     Raises Preempted after a signal: the current cell resumes where it stopped at the next start.
     """
-    try:
-        with stop_on_signal():
-            while _one_round(cells, emit, progress, download=download):
-                pass  # another worker may have released cells meanwhile
-    except Preempted as stopped:  # it speaks of the cell, and its command would continue that alone
-        by = re.match(r"stopped by ([A-Z0-9]+|a signal to another process)", str(stopped))
-        raise Preempted(
-            f"{by[0] if by else 'stopped'}; every run is saved. The same command continues from here."
-        ) from None
+    with stopped_as_a_whole(), stop_on_signal():
+        while _one_round(cells, emit, progress, download=download):
+            pass  # another worker may have released cells meanwhile
 
 
 def _one_round(cells: GridCells, emit: Emit, progress: AnyProgress, *, download: bool) -> bool:
