@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from sdclr.errors import DataError
-from sdclr.evaluation.balancedness import balancedness, class_groups, paired_difference
+from sdclr.evaluation.balancedness import balancedness, class_groups
 from sdclr.mean_std import MeanStd
 
 CONVENTION = {"thirds": "thirds", "thresholds_100_20": "thresholds"}
@@ -140,57 +139,6 @@ def test_accuracies_that_cannot_be_summarised_are_refused(
 ) -> None:
     with pytest.raises(DataError, match=message):
         balancedness(accuracy, counts, "thirds")
-
-
-# ---- two arms
-
-
-@pytest.mark.parametrize("confidence", [0.95, 0.8])
-@pytest.mark.parametrize("n", [2, 5, 20])
-def test_the_interval_is_scipys_paired_t_interval(n: int, confidence: float) -> None:
-    rng = np.random.default_rng(n)
-    a, b = rng.random(n), rng.random(n)
-    ours = paired_difference(dict(enumerate(a)), dict(enumerate(b)), confidence)
-    theirs = stats.ttest_rel(b, a).confidence_interval(confidence)
-    assert ours is not None
-    assert ours.mean == pytest.approx((b - a).mean(), abs=1e-12)
-    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
-    assert (ours.n, ours.confidence) == (n, confidence)
-    assert ours.excludes_zero == (stats.ttest_rel(b, a).pvalue < 1 - confidence)
-
-
-def test_splits_are_paired_by_key_and_others_left_out() -> None:
-    ours = paired_difference({"s3": 0.3, "s1": 0.1, "s9": 0.9}, {"s1": 0.2, "s2": 0.0, "s3": 0.5})
-    theirs = stats.ttest_rel([0.2, 0.5], [0.1, 0.3]).confidence_interval(0.95)
-    assert ours is not None
-    assert ours.n == 2
-    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high))
-
-
-def test_a_sign_is_seen_on_either_side() -> None:
-    a, b = {1: 0.5, 2: 0.6, 3: 0.7}, {1: 0.601, 2: 0.7, 3: 0.799}
-    up, down = paired_difference(a, b), paired_difference(b, a)
-    assert up is not None
-    assert down is not None
-    assert up.excludes_zero
-    assert down.excludes_zero
-    assert up.low > 0 > down.high
-    same = paired_difference(a, {1: 0.6, 2: 0.5, 3: 0.7})
-    assert same is not None
-    assert not same.excludes_zero
-
-
-@pytest.mark.parametrize("b", [{1: 0.75, 2: 0.75}, {1: 0.6, 2: 0.7}])
-def test_equal_differences_say_nothing_of_their_spread(b: dict[int, float]) -> None:
-    found = paired_difference({1: 0.5, 2: 0.5} if b[1] == b[2] else {1: 0.5, 2: 0.6}, b)
-    assert found is not None
-    assert np.isnan([found.low, found.high]).all()
-    assert not found.excludes_zero
-
-
-def test_fewer_than_two_shared_splits_give_no_interval() -> None:
-    assert paired_difference({1: 0.5, 2: 0.6}, {2: 0.7, 3: 0.1}) is None
-    assert paired_difference({}, {}) is None
 
 
 def test_two_classes_are_many_and_few_and_one_class_is_many() -> None:

@@ -256,7 +256,7 @@ def test_a_draw_that_is_not_led_is_noticed_while_the_run_trains(tmp_path: Path) 
     assert sum("differ from one" in str(one.message) for one in warned) == 1
     facts = run.read_json("environment.json")["resolved"]["own_views"]
     assert facts == {"own": "own_views:seldom_from_the_default", "repeatable": False}
-    assert "what they draw is repeated" in (tmp_path / "run" / "log.txt").read_text()
+    assert "their random draws are reproducible" in (tmp_path / "run" / "log.txt").read_text()
 
 
 def test_a_function_with_a_generator_waits_for_no_other_thread() -> None:

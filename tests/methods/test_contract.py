@@ -149,8 +149,8 @@ def test_what_an_object_of_a_library_counts_is_its_own_affair() -> None:
 @pytest.mark.parametrize(
     ("found", "words"),
     [
-        ({"loss": 1.0}, "calls a number loss, as the run calls one of its own"),
-        ({"health_top1": 1.0}, "calls a number health_top1"),
+        ({"loss": 1.0}, "uses the name loss of one of the run's own measurements"),
+        ({"health_top1": 1.0}, "uses the name health_top1"),
         (None, "must return a mapping of numbers, got NoneType"),
         ({"spread": torch.ones(3)}, r"\['spread'\] must be one number"),
         ({"spread": "x"}, r"\['spread'\] must be one number"),

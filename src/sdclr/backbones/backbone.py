@@ -69,9 +69,8 @@ class Backbone(nn.Module):
             require_images(images, self.channels)
             self._require_own_precision(images)
         elif not isinstance(images, torch.fx.Proxy) and images.shape[1] != self.channels:
-            raise other_channels(
-                images.shape[1], self.channels
-            )  # one mean would fit several channels
+            # one mean would fit several channels
+            raise other_channels(images.shape[1], self.channels)
         return self.net((images - self.mean) / self.std)
 
     def _require_own_precision(self, images: Tensor) -> None:

@@ -36,9 +36,8 @@ def read_tensors_of_torch(path: Path) -> Mapping[str, Any]:
         raise CheckpointError(
             f"{path} was refused: it holds more than tensors and plain values{_what(error)}."
         ) from None
-    except (
-        Exception
-    ) as error:  # a damaged or hostile file may raise any error, and it is always the file's fault
+    # a damaged or hostile file may raise any error, and it is always the file's fault
+    except Exception as error:
         reason = (
             (str(error) or type(error).__name__).splitlines()[0].partition(". In PyTorch 2.6")[0]
         )

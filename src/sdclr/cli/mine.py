@@ -115,8 +115,8 @@ ExactUpTo = Annotated[
     typer.Option(
         min=0,
         metavar="IMAGES",
-        help="Of more images neighbours are searched approximately, in a fraction of the time; how many are found is "
-        "estimated and shown.",
+        help="Above this number of images, neighbours are searched approximately, which is much faster; the share of "
+        "them that is found is estimated and shown.",
     ),
 ]
 CopyTo = Annotated[

@@ -21,9 +21,7 @@ from sdclr.cli.options import (
     import_used,
 )
 from sdclr.cli.settings import absolute_paths, pretrain_settings
-from sdclr.errors import (
-    ConfigError,
-)
+from sdclr.errors import ConfigError
 from sdclr.safe_text import shown
 
 RecipeOrImages = Annotated[

@@ -10,9 +10,7 @@ import typer
 from sdclr.cli.consoles import print_next_step, stderr, terminal
 from sdclr.cli.options import Groups, Overwrite, RunFolders, Use, expanded, import_used
 from sdclr.cli.settings import moved_to
-from sdclr.errors import (
-    ConfigError,
-)
+from sdclr.errors import ConfigError
 from sdclr.safe_text import shown
 
 Formats = Annotated[

@@ -20,9 +20,7 @@ from sdclr.cli.options import (
     probe_names,
 )
 from sdclr.cli.settings import absolute_paths
-from sdclr.errors import (
-    ConfigError,
-)
+from sdclr.errors import ConfigError
 from sdclr.evaluation.probes import PROTOCOLS, Protocol, published_probes
 
 if TYPE_CHECKING:

@@ -6,15 +6,13 @@ paper. Balancedness is the spread of the groups' accuracies: LOWER IS BETTER. Th
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from sdclr.errors import ConfigError, DataError
-from sdclr.evaluation.verdict import spread_of
+from sdclr.errors import DataError
 from sdclr.safe_text import shown
 
 GroupConvention = Literal["thirds", "thresholds"]
@@ -141,39 +139,3 @@ def balancedness(
         gap=means["many"] - means["few"],
         worst_class=float(accuracy.min()),
     )
-
-
-@dataclass(frozen=True)
-class PairedDifference:
-    """Mean of b - a over the splits that both arms share, with a Student-t interval (ddof 1, two-sided)."""
-
-    mean: float
-    low: float
-    """nan, like ``high``, if all differences are equal: their spread is then unknown."""
-    high: float
-    n: int
-    confidence: float
-
-    @property
-    def excludes_zero(self) -> bool:
-        return self.low > 0 or self.high < 0
-
-
-def paired_difference(
-    a: Mapping[Any, float], b: Mapping[Any, float], confidence: float = 0.95
-) -> PairedDifference | None:
-    """Compare two arms split by split: keys name the splits. None with fewer than two shared splits."""
-    from scipy import stats  # the import takes a second, and only intervals need it
-
-    if not 0 < confidence < 1:
-        raise ConfigError(f"confidence must be between 0 and 1, got {confidence}.")
-    shared = [key for key in a if key in b]
-    if len(shared) < 2:
-        return None
-    differences = np.array([b[key] - a[key] for key in shared])
-    n, mean = len(differences), float(differences.mean())
-    std = spread_of(differences, max(max(abs(a[key]), abs(b[key])) for key in shared))
-    if not std:
-        return PairedDifference(mean, math.nan, math.nan, n, confidence)
-    half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * std / np.sqrt(n))
-    return PairedDifference(mean, mean - half, mean + half, n, confidence)

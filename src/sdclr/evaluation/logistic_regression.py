@@ -72,9 +72,8 @@ class LogisticRegression:
         self.num_columns = 1 if num_classes == 2 else num_classes
         self._parts = list(zip(features.split(ROWS), labels.split(ROWS), strict=True))
         self._axes, self._variances = principal_axes(features)
-        self._curvature = (
-            num_classes - 1
-        ) / num_classes**2  # p (1 - p) when all classes are equally likely
+        # p (1 - p) when all classes are equally likely
+        self._curvature = (num_classes - 1) / num_classes**2
 
     @torch.no_grad()
     def fit(

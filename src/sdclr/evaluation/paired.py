@@ -103,9 +103,8 @@ def _of_images(
         own = gain[labels == c]
         unseen = rng.standard_gamma(WEIGHT_OF_UNSEEN, (RESAMPLES, len(UNSEEN)))
         sums, sizes = unseen @ UNSEEN, unseen.sum(axis=1)
-        for part in np.array_split(
-            own, len(own) // 4096 + 1
-        ):  # memory does not grow with the images
+        # memory does not grow with the images
+        for part in np.array_split(own, len(own) // 4096 + 1):
             weights = rng.standard_exponential((RESAMPLES, len(part)))
             sums += weights @ part
             sizes += weights.sum(axis=1)

@@ -90,9 +90,8 @@ class ClusterBalanced(MethodAround):
         num_epochs: int | None = None,
     ) -> None:
         super().__init__(base)
-        self.is_too_short = (
-            num_epochs == 1 and features is None
-        )  # the run ends before there are clusters
+        # the run ends before there are clusters
+        self.is_too_short = num_epochs == 1 and features is None
         self.clusters, self.refresh_every_epochs, self.seed = clusters, refresh_every_epochs, seed
         self.has_features = features is not None
         self.register_buffer("weight", torch.ones(num_images))

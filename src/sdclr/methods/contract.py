@@ -210,8 +210,8 @@ def measurements_of(method: Method) -> dict[str, float]:
     for key, value in found.items():
         if key in RESERVED or str(key).startswith(RESERVED_PREFIXES):
             raise ConfigError(
-                f"{name}.measurements() calls a number {shown(str(key), 60)}, as the run calls one of its own. Give it "
-                "another name."
+                f"{name}.measurements() uses the name {shown(str(key), 60)} of one of the run's own measurements. "
+                "Choose another one."
             )
         try:
             number = float(value)

@@ -95,9 +95,8 @@ def _whole(z: Tensor, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
         itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
         log_partition = logits.masked_fill(itself, -torch.inf).logsumexp(dim=1)  # [2B]
         batch = len(z) // 2
-        positive = logits[
-            :batch, batch:
-        ].diagonal()  # from the same matrix, so that the loss never rounds below zero
+        # from the same matrix, so that the loss never rounds below zero
+        positive = logits[:batch, batch:].diagonal()
         return log_partition.view(2, batch), positive
 
 

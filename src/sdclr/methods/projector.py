@@ -16,7 +16,7 @@ def projector(
     ``last_norm`` the last layer is only a linear map.
     """
     if num_layers not in (2, 3):
-        raise ConfigError(f"method.projector_layers must be 2 or 3, got {num_layers}.")
+        raise ConfigError(f"num_layers must be 2 or 3, got {num_layers}.")
     layers: list[nn.Module] = []
     for layer in range(num_layers):
         last = layer == num_layers - 1

@@ -128,15 +128,12 @@ def prunable_weights(
     """(module name, parameter name) of every weight to prune, in the network's order."""
     if not callable(prunable) and prunable not in ("conv", "conv+linear"):
         raise ConfigError(
-            "method.prunable must be auto, conv, conv+linear or a function of a name and a module, got "
+            "prunable must be auto, conv, conv+linear or a function of a name and a module, got "
             f"{shown(repr(prunable), 60)}."
         )
-    users: dict[int, list[str]] = {}
     # a layer in several places counts as one user, as it is one layer in the twin
-    for (
-        name,
-        module,
-    ) in network.named_modules():
+    users: dict[int, list[str]] = {}
+    for name, module in network.named_modules():
         for _, key, tensor in tensors(module):
             users.setdefault(id(tensor), []).append(f"{name}.{key}")
     found = 0

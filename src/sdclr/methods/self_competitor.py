@@ -299,18 +299,18 @@ def _check_shares(prune_ratio: float, random_share: float, dropout: float) -> No
     shares = {"prune_ratio": prune_ratio, "random_share": random_share, "dropout": dropout}
     for name, share in shares.items():
         if isinstance(share, bool) or not isinstance(share, Real):
-            raise ConfigError(f"method.{name} must be a number, got {shown(repr(share), 60)}.")
+            raise ConfigError(f"{name} must be a number, got {shown(repr(share), 60)}.")
     if not 0 <= prune_ratio < 1:
         hint = ""
         if 1 <= prune_ratio <= 100:
             hint = f" It is a fraction; did you mean {prune_ratio / 100:g}?"
-        raise ConfigError(f"method.prune_ratio must be in [0, 1), got {prune_ratio}.{hint}")
+        raise ConfigError(f"prune_ratio must be in [0, 1), got {prune_ratio}.{hint}")
     if not 0 <= random_share <= prune_ratio:
         raise ConfigError(
-            f"method.random_share must be in [0, prune_ratio = {prune_ratio}], got {random_share}."
+            f"random_share must be in [0, prune_ratio = {prune_ratio}], got {random_share}."
         )
     if not 0 <= dropout < 1:
-        raise ConfigError(f"method.dropout must be in [0, 1), got {dropout}.")
+        raise ConfigError(f"dropout must be in [0, 1), got {dropout}.")
 
 
 def _require_no_own_norms(

@@ -31,7 +31,7 @@ Norms = Literal["own", "own_all", "shared"]
 def tied_twin(network: nn.Module, norms: Norms) -> nn.Module:
     """A deep copy of the network that shares all of its tensors except the twin's own norms."""
     if norms not in ("own", "own_all", "shared"):
-        raise ConfigError(f"method.norms must be own, own_all or shared, got {norms!r}.")
+        raise ConfigError(f"norms must be own, own_all or shared, got {norms!r}.")
     memo: dict[int, Any] = {}
     for module in network.modules():
         if not is_own(module, norms):

@@ -64,7 +64,7 @@ class _TiledNTXent(torch.autograd.Function):
             return *_differentiable_gradients(z, temperature, gradient, ctx.share), None
         own = _own_rows(z, ctx.share)
         partner = _partner(own, len(everyone))
-        # [2B]
+        # [2B] each
         column_partition, column_gradient = (
             _of_everyone(x, ctx.share) for x in (log_partition, gradient)
         )

@@ -37,9 +37,8 @@ class WandbLog(Observer):
         folder.mkdir(parents=True, exist_ok=True)
         earlier = recorded_id(begins.folder, "wandb")
         own_id = earlier or secrets.token_hex(8)
-        mode: Any = self._mode or os.environ.get(
-            "WANDB_MODE", "offline"
-        )  # wandb itself rejects unknown modes
+        # wandb itself rejects unknown modes
+        mode: Any = self._mode or os.environ.get("WANDB_MODE", "offline")
         self._run = wandb.init(
             project=self._project,
             name=begins.label,

@@ -26,9 +26,8 @@ def heartbeat(rank: int, store: Store) -> Iterator[None]:
 
     def beat() -> None:
         number = 0
-        with contextlib.suppress(
-            RuntimeError
-        ):  # the store has ended, and with it the process that would check
+        # the store has ended, and with it the process that would check
+        with contextlib.suppress(RuntimeError):
             own = store.clone()
             while not over.wait(BEAT_SECONDS if number else 0):
                 number += 1

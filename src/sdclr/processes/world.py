@@ -227,9 +227,8 @@ def _together(world: World) -> Iterator[World]:
         if isinstance(error, StoppedEarly):
             world.messages.report_stop()
         agreed = isinstance(error, Preempted | NonFiniteError) and not error.reported_elsewhere
-        if (
-            agreed and world.act_as_one and not world.is_first
-        ):  # the first process raises the same error, and has to save
+        # the first process raises the same error, and has to save
+        if agreed and world.act_as_one and not world.is_first:
             error.reported_elsewhere = True  # type: ignore[attr-defined]
             try:
                 world.messages.wait_until_over(world.patience_seconds)

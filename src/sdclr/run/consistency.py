@@ -31,9 +31,8 @@ def require_own_backbone(run: Run) -> None:
         run.read_side_file("split.json"),
     )
     environment = run.read_side_file("environment.json")
-    adopted = (
-        "adopted" in environment or not environment
-    )  # where it is not known, nothing is compared
+    # where it is not known, nothing is compared
+    adopted = "adopted" in environment or not environment
     architecture = _mapping(facts.get("architecture"))
     architecture.pop("pretrained", None)  # where the first weights came from
     claims: dict[str, Any] = {

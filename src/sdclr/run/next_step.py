@@ -18,7 +18,7 @@ KINDS = ("method", "backbone", "data", "views")
 
 
 def report_command(*runs: Run, protocol: str | None = None, more: Sequence[str] = ()) -> str:
-    """The command that reports these runs and their examinations (these need the views).
+    """The command that reports these runs and their examinations, which need the views.
 
     Of several protocols under which all were evaluated: ``protocol``, otherwise the newest.
     """

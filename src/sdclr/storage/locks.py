@@ -95,9 +95,8 @@ class Lock:
         with contextlib.suppress(OSError):
             self._note.unlink()
         if self._removed:
-            with contextlib.suppress(
-                OSError
-            ):  # before the release: afterwards it may belong to another
+            # before the release: afterwards it may belong to another
+            with contextlib.suppress(OSError):
                 self.path.unlink()
         held.release()
 

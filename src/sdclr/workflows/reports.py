@@ -34,9 +34,8 @@ class Analysis(NamedTuple):
 
 
 def _layers(run: Run, _: str | None, __: AnyProgress) -> None:
-    from sdclr.jobs.examine import (
-        layer_densities,
-    )  # imports torch, which a report of examined runs does not need
+    # imports torch, which a report of examined runs does not need
+    from sdclr.jobs.examine import layer_densities
 
     layer_densities(run)
 

@@ -21,9 +21,8 @@ from sdclr.storage.named_tensors import load_strictly
 
 
 def write_state_dict(trained: Exported, folder: Path, stem: str) -> None:
-    content = (
-        io.BytesIO()
-    )  # in memory first: on a full disk torch's own writer gives another reason
+    # in memory first: on a full disk torch's own writer gives another reason
+    content = io.BytesIO()
     torch.save(tensors_of(trained), content)
     (folder / f"{stem}.pth").write_bytes(content.getbuffer())
     text = json.dumps(trained.facts(), indent=1) + "\n"

@@ -203,9 +203,8 @@ def _other_data(
 
 def _afresh(run: Path) -> str:
     """Advice for images that a run was not started with."""
-    if not (
-        run / "backbone.safetensors"
-    ).is_file():  # it is not finished, and has no weights to start from
+    # it is not finished, and has no weights to start from
+    if not (run / "backbone.safetensors").is_file():
         return "start a new run in another --out."
     return f"start a new run with {command('--weights', run)} and another --out."
 

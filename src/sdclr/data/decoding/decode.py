@@ -417,9 +417,8 @@ def _read_header(file: BinaryIO, source: Source) -> ImageFile.ImageFile:
     prefix = prefix[:16]
     for name in FORMATS:
         factory, accept = Image.OPEN[name]
-        if (
-            accept is None or accept(prefix) is not True
-        ):  # a string is the reason why this Pillow cannot
+        # a string is the reason why this Pillow cannot
+        if accept is None or accept(prefix) is not True:
             continue
         file.seek(0)
         # Pillow's "not mine after all"

@@ -62,9 +62,8 @@ def read_npz_arrays(
             )
     except DataError:
         raise
-    except (
-        Exception
-    ) as error:  # zipfile's and NumPy's parsers raise errors of any kind for damaged files
+    # zipfile's and NumPy's parsers raise errors of any kind for damaged files
+    except Exception as error:
         raise DataError(f"{path} is not a plain .npz archive: {_described(error)}") from None
 
 

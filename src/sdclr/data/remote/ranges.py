@@ -142,9 +142,8 @@ def _repeated(address: str, attempt: Callable[[], T]) -> T:
                 f"{shown(address)} cannot be read: {shown(redacted(str(error)))}. Correct the address if it is wrong; "
                 "else copy the shards to a disk, or to a server that sends ranges."
             ) from None
-        except (
-            Exception
-        ) as error:  # whatever a library raises for a bad connection or a busy server
+        # whatever a library raises for a bad connection or a busy server
+        except Exception as error:
             cause = redacted(str(error)) or type(error).__name__
     raise RemoteError(
         f"{shown(address)} cannot be read after {tries} tries: {shown(cause)}. Correct the address if it is "

@@ -309,8 +309,7 @@ def _in_eight_bits(planes: npt.NDArray[Any], where: str, bits: int) -> npt.NDArr
             stacklevel=4,
         )
     scaled = np.empty(planes.shape, np.uint8)
-    for image, target in zip(
-        planes, scaled, strict=True
-    ):  # a 32-bit copy of all would be four times as large
+    # a 32-bit copy of all would be four times as large
+    for image, target in zip(planes, scaled, strict=True):
         target[:] = eight_bits(image.astype(np.uint32), bits)
     return scaled

@@ -68,9 +68,8 @@ def match_names(root: Path, paths: Sequence[str]) -> MatchedNames:
         else:
             found.append(path)
             absent += [len(found) - 1] if "\\" in bare else []
-    if (
-        num_backslashes
-    ):  # then the other entries of this list, whose files are missing, are meant this way, too
+    # then the other entries of this list, whose files are missing, are meant this way, too
+    if num_backslashes:
         for place in absent:
             found[place] = with_slashes(found[place].strip())
         num_backslashes += len(absent)

@@ -84,9 +84,8 @@ def read_own_images(
     if test_path is not None:
         classes = has_folders(test_path)
         unlabelled: Unlabelled = "leave_out" if wanted.unlabelled == "leave_out" else "refuse"
-        of_test = replace(
-            wanted, class_folders=classes, in_splits=False, unlabelled=unlabelled
-        )  # only images with labels can test
+        # only images with labels can test
+        of_test = replace(wanted, class_folders=classes, in_splits=False, unlabelled=unlabelled)
         test = find_images(test_path, of_test)
     if test is not None:
         check_test(test, path if test_path is None else test_path, class_names, path)

@@ -202,8 +202,7 @@ def resized_crop(images: Tensor, box: Tensor, flip: Tensor, size: int) -> Tensor
     rows = resize_matrix(box[:, 0], box[:, 2], height, size)  # [B, S, H]
     columns = resize_matrix(box[:, 1], box[:, 3], width, size, flip)  # [B, S, W]
     rows, columns = rows.to(images.device), columns.to(images.device)
-    # channels between the axes: both products are then one plain batched matmul, without a copy between them
-    # [B, H, C, W]
+    # [B, H, C, W], channels between the axes: both products are then one plain batched matmul, without a copy between
     source = images.permute(0, 2, 1, 3).to(torch.float32, memory_format=torch.contiguous_format)
     tall = rows @ source.reshape(batch, height, channels * width)  # [B, S, C * W]
     out = tall.view(batch, size * channels, width) @ columns.transpose(1, 2)  # [B, S * C, S]
@@ -225,7 +224,7 @@ def resize_matrix(
     output = torch.arange(size, device=start.device, dtype=torch.float64)[None] + 0.5
     if flip is not None:
         output = torch.where(flip[:, None], size - output, output)
-    # [B, full]
+    # [B, full], the centres of the pixels from the crop's edge
     source = torch.arange(full, device=start.device, dtype=torch.float64)[None] + 0.5 - start
     outside = (source < 0) | (source > length)
     source = torch.where(outside, 1e9, source / stretch)  # far from every centre: weight zero

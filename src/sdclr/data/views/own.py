@@ -110,9 +110,8 @@ class OwnView:
         # them, in parallel with other threads. If they have moved, it is called again, alone and seeded: if it was
         # this function that drew, that is remembered, and their state is restored.
         with _GLOBALS.reading():
-            before = (
-                _GLOBALS.at_first_reader
-            )  # shared by concurrent readers: any of them may move it
+            # shared by concurrent readers: any of them may move it
+            before = _GLOBALS.at_first_reader
             found = self._drawing(pixels, key)
             moved = _GlobalState.now() != before
             if moved:

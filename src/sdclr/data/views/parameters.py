@@ -112,9 +112,10 @@ def draw_view_parameters(
     neutral = torch.tensor([1.0, 1.0, 1.0, 0.0]).to(u.device, non_blocking=True)
     jittered = rest[:, 1] < spec.jitter_probability
     if spec.strength is not None:
+        # [B, 4]
         strengths = (
             strengths * spec.strength.to(index.device)[index % len(spec.strength), None].float()
-        )  # [B, 4]
+        )
     lowest = torch.where(neutral == 1, (neutral - strengths).clamp(min=0), -strengths)
     factors = lowest + rest[:, 2:6] * (neutral + strengths - lowest)
     sigma_low, sigma_high = spec.blur_sigma
@@ -165,7 +166,7 @@ def crop_boxes(
     size[:, 0], size[:, 1] = height, width
     full_height, full_width = size[:, :1], size[:, 1:]  # [B, 1]
     candidates = (u.shape[1] - 2) // 2
-    # [B, candidates]
+    # [B, candidates] each
     target_area = full_height * full_width * (area[0] + u[:, :candidates] * (area[1] - area[0]))
     log_low, log_high = math.log(aspect[0]), math.log(aspect[1])
     ratio = torch.exp(log_low + u[:, candidates : 2 * candidates] * (log_high - log_low))

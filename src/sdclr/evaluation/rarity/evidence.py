@@ -59,7 +59,7 @@ class Evidence:
     losses: Tensor | None = None
     """[E, N], the loss of each image by epoch; NaN where an epoch left it out."""
     masses: Tensor | None = None
-    """[E, N], training_signals.hardest_mass of each image by epoch; NaN likewise."""
+    """[E, N], COLT's mass (:func:`sdclr.methods.hardest_mass.hardest_mass`) of each image by epoch; NaN likewise."""
     projections: Tensor | None = None
     """[V, N, D], of the dense branch."""
     competitor_projections: Tensor | None = None

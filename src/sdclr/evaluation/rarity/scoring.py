@@ -6,7 +6,6 @@ N images. Every function returns float64 [N], higher = rarer.
 from __future__ import annotations
 
 import torch
-from scipy.stats import rankdata
 from torch import Tensor
 
 from sdclr.evaluation.rarity import clusters, density, training_signals
@@ -164,16 +163,6 @@ def disagreement_rank(evidence: Evidence) -> Tensor:
     return training_signals.disagreement_by_rank(
         evidence.view_losses, evidence.competitor_view_losses
     )
-
-
-def blended(*scores: Tensor) -> Tensor:
-    """Mean place of each image over several scores, in [0, 1], float64 [N].
-
-    >>> blended(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([10.0, 30.0, 20.0])).tolist()
-    [0.0, 0.75, 0.75]
-    """
-    places = [torch.from_numpy(rankdata(score.double().numpy())) - 1 for score in scores]
-    return torch.stack(places).mean(dim=0) / max(1, len(places[0]) - 1)
 
 
 def _knn(evidence: Evidence, k: int, preparation: str = "unit") -> Tensor:

@@ -121,9 +121,9 @@ def few_labels(
         backbone = placed(load_backbone(run.folder), device)
         data = usable(run, found.config, found.data, progress)
         sets = label_sets(request, data, rule)
-        frozen = _frozen(
-            FrozenFeatures(backbone, data, found.config.views.size, show, found.config.precision),
-            sets,
+        data = _with_all_sets(data, sets)
+        frozen = FrozenFeatures(
+            backbone, data, found.config.views.size, show, found.config.precision
         )
         measure = Measurement(frozen, rule)
         points = []
@@ -141,12 +141,10 @@ def _require_test_set(data: Data) -> None:
         )
 
 
-def _frozen(frozen: FrozenFeatures, sets: Sequence[LabelSets]) -> FrozenFeatures:
+def _with_all_sets(data: Data, sets: Sequence[LabelSets]) -> Data:
     """The same, with the union of all sets as its few-shot part, so that features are extracted once."""
-    split = frozen.data.labelled_split()
     everything = np.unique(np.concatenate([one for point in sets for one in point.sets]))
-    frozen.data = replace(frozen.data, split=replace(split, few_shot=everything))
-    return frozen
+    return replace(data, split=replace(data.labelled_split(), few_shot=everything))
 
 
 def _point(

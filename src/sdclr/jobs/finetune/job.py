@@ -273,7 +273,7 @@ def _agree(
         raise ConfigError(
             f"{shown(run.folder)} was started with other settings, labels or weights (started with -> now):\n  "
             + "\n  ".join(differences)
-            + "\nPut them back to continue, or choose another --out."
+            + "\nRestore them to continue, or choose another --out."
         )
 
 

@@ -41,8 +41,8 @@ def estimated(
     if "stability_over_features" in measures:
         parts.append(f"between halves of the features {measures['stability_over_features']:.2f}")
     sentence = (
-        "Whether this ranking beats chance cannot be known without labels. How stable densities of these features "
-        f"are, whatever ranks: rank correlation {', '.join(parts)}. A stable ranking can still rank the wrong thing; "
+        "Whether this ranking beats chance cannot be known without labels. Stability of the density of these features, "
+        f"whatever the score: rank correlation {', '.join(parts)}. A stable ranking can still rank the wrong thing; "
         "look at the first images."
     )
     return measures, RankingQuality(better_than_chance=None, sentence=sentence)

@@ -48,8 +48,8 @@ from sdclr.jobs.mine.request import MineRequest, known_score, require_possible
 from sdclr.jobs.mine.seeing import (
     found_images,
     help_to_see,
+    images_and_remarks,
     see,
-    usable_images,
 )
 from sdclr.jobs.mine.tables import write_csv, write_parquet
 from sdclr.presentation.mined import MinedImages
@@ -219,7 +219,7 @@ def _help(looked_at: _LookedAt, device: str, world: World) -> None:
     """In every process but the first: process a shard of the images; writes nothing else."""
     where = world.device(resolve_device(device))
     found, encoder = looked_at.found(), looked_at.encoder()
-    images, _ = usable_images(found, looked_at.data, NoProgress())
+    images, _ = images_and_remarks(found, looked_at.data, NoProgress())
     now = listed(images)
     placed_on(encoder.backbone, where)
     with skip_advised(looked_at.data):

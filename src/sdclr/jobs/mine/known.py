@@ -26,7 +26,7 @@ from sdclr.jobs.mine.marks import (
 )
 from sdclr.jobs.mine.ranking import Found, RankingOptions, ranked, require_enough
 from sdclr.jobs.mine.request import MineRequest
-from sdclr.jobs.mine.seeing import joined_with_earlier, remarks_on_training, usable_images
+from sdclr.jobs.mine.seeing import images_and_remarks, joined_with_earlier, remarks_on_training
 from sdclr.presentation.mined import Flags, MinedImages
 from sdclr.presentation.mining.columns import CLASS, DIGEST, NEW, WANTED, digest_cell, written_names
 from sdclr.presentation.progress import AnyProgress
@@ -95,7 +95,7 @@ def known_images(
 
     ``trained_elsewhere``: the network's source, if it may not have been trained on these images.
     """
-    images, remarks = usable_images(found, data, show)
+    images, remarks = images_and_remarks(found, data, show)
     now = listed(images)
     if trained_elsewhere is not None:
         remarks += remarks_on_training(trained_elsewhere, now)

@@ -10,15 +10,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from sdclr.backbones.encoder import Encoder
 from sdclr.data import Data, DataConfig, Images, build_data
 from sdclr.data.collections.contents import Content, read_record
 from sdclr.data.rows_wanted import keys_of_contents
 from sdclr.data.trained_images import images_of, warn_of_changes
-from sdclr.data.usable import look_at as look_at_all
-from sdclr.data.usable import warn_of_bad_files
+from sdclr.data.usable import usable_images
 from sdclr.errors import ConfigError, DistributedError
 from sdclr.jobs.mine.collection import Joined, Listed, join, keep, require_same_kind, written
 from sdclr.jobs.mine.folder import UNFINISHED, MineRecord, Stored, read_state, read_stored
@@ -40,12 +37,11 @@ def found_images(source: Path | str, data: DataConfig, out: Path, *, as_trained:
     return replace(found, train=found.pretraining_images(data.subset))
 
 
-def usable_images(found: Data, data: DataConfig, show: AnyProgress) -> tuple[Images, list[str]]:
-    """The images, checked by their headers; with data.on_error=skip decoded once, and the bad ones left out."""
-    if data.on_error == "raise":
-        return found.train.to(torch.device("cpu")), list(found.remarks)
-    images, bad = look_at_all(found.train, data.on_error, show, max_skipped=data.max_skipped)
-    warn_of_bad_files(bad, len(found.train))
+def images_and_remarks(
+    found: Data, data: DataConfig, show: AnyProgress
+) -> tuple[Images, list[str]]:
+    """The images that can be used, and remarks on how they were found and on those that are left out."""
+    images, bad = usable_images(found.train, data, show)
     are = "is" if len(bad) == 1 else "are"
     left = [f"{counted(len(bad), 'image')} cannot be decoded and {are} left out."] if bad else []
     return images, [*found.remarks, *left]

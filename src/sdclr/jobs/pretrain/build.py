@@ -41,7 +41,7 @@ from sdclr.jobs.pretrain.channel_levels import measured_normalisation, normalisa
 from sdclr.jobs.pretrain.own_views import own_view_facts
 from sdclr.jobs.pretrain.starting_weights import load_starting_weights
 from sdclr.jobs.pretrain.training import VIEWS_CUT_BY_DEVICE, VIEWS_CUT_BY_HOST, Training
-from sdclr.jobs.pretrain.usable import usable_images
+from sdclr.jobs.pretrain.usable import training_images
 from sdclr.methods import ContrastiveMethod, Method, Parts, build_method
 from sdclr.methods.config import SDCLRConfig
 from sdclr.methods.contract import facts_of, require_rows_per_image
@@ -74,7 +74,7 @@ def build(
     # an unsupported compile setting is rejected before anything is read
     resolve_compile(config.compile, device, several=world.several)
     data = _data(config, run, show, download=download, given=given)
-    images, image_facts = usable_images(data, config.data, device, run, show)
+    images, image_facts = training_images(data, config.data, device, run, show)
     steps = steps_per_epoch(len(images), config.batch_size)
     world.require_images(len(images) - (steps - 1) * config.batch_size)
     num_steps, side = config.epochs * steps, config.views.size

@@ -173,9 +173,8 @@ def _of_the_loss(method: Method, z: _Projected) -> dict[str, float]:
     found = {"sample_loss": float(of_sample.mean())}
     generator = torch.Generator().manual_seed(0)
     a, noise = torch.randn(2, _PROBED, max(z.a.shape[1], 2), generator=generator)
-    b = (
-        0.2 * a + noise
-    )  # positives hardly nearer than the rest, so that the losses differ at any temperature
+    # positives hardly nearer than the rest, so that the losses differ at any temperature
+    b = 0.2 * a + noise
     # a method may keep state for each image, of which there may be fewer
     losses = _losses(method, a.to(device), b.to(device), len(z.a))
     fitted = health.fitted_temperature(a, b, losses.cpu())

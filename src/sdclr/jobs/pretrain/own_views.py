@@ -40,7 +40,9 @@ def own_view_facts(images: Images, config: PretrainConfig, show: AnyProgress) ->
     if not repeatable:
         _warn(origins.values())
     else:
-        show.print(f"views of your own: {', '.join(origins.values())}; what they draw is repeated")
+        show.print(
+            f"views of your own: {', '.join(origins.values())}; their random draws are reproducible"
+        )
     return {"own_views": origins | {"repeatable": repeatable}}
 
 

@@ -25,7 +25,7 @@ from sdclr.run.files import CONTENTS_FILE, IMAGES_FILE
 from sdclr.safe_text import first_of
 
 
-def usable_images(
+def training_images(
     found: Data,
     data: DataConfig,
     device: torch.device,

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from sdclr.evaluation.balancedness import class_groups, paired_difference
+from sdclr.evaluation.balancedness import class_groups
+from sdclr.evaluation.verdict import paired_effect
 from sdclr.jobs.report.arms import Arm
 from sdclr.jobs.report.curves import gathered
 from sdclr.jobs.report.details import read_competitor
@@ -53,12 +54,10 @@ def compare(baseline: Arm, arm: Arm, probe: str) -> list[Comparison]:
         )
         if not a or not b:
             continue
-        found = paired_difference(a, b, confidence=0.95)
-        interval = (found.mean, found.low, found.high) if found else None
-        shared = a.keys() & b.keys()
-        single, over = (b[min(shared)] - a[min(shared)] if len(shared) == 1 else None), arm.over
-        if found and math.isnan(found.low):
-            interval, single = None, found.mean
+        found, shared, over = paired_effect(a, b), a.keys() & b.keys(), arm.over
+        has_interval = not math.isnan(found.low)  # one difference has none, nor have equal ones
+        interval = (found.mean, found.low, found.high) if has_interval else None
+        single = found.mean if shared and not has_interval else None
         if over == "seeds" and not shared:  # still of one split
             single, over = statistics.fmean(b.values()) - statistics.fmean(a.values()), "splits"
         results.append(
