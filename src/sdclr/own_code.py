@@ -1,4 +1,4 @@
-"""Whose code raised an error: a library's, ours, or that of a user's own method, network or reader."""
+"""Whose code raised an error: a library's, ours, or perhaps that of a user's own method, network or reader."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ _PACKAGE = os.path.join(Path(__file__).parent, "")
 _LIBRARIES = tuple(
     os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "purelib", "platlib")
 )
+_OF_LIBRARIES = ("site-packages", "dist-packages", "torchinductor")
+"""In the path of an installed library wherever it is, and of what torch has compiled."""
 
 
 def place_in_users_code(error: BaseException) -> str | None:
-    """File and line of the user's own code that raised an error, or called the library that did; None if it was ours.
+    """File and line outside of sdclr and of installed libraries that raised an error, or called the library that did.
+
+    None if it was sdclr that did.
 
     >>> try:
     ...     [].index(1)
@@ -26,6 +30,7 @@ def place_in_users_code(error: BaseException) -> str | None:
         file = frame.filename
         if file.startswith(_PACKAGE):
             return None
-        if not file.startswith((*_LIBRARIES, "<")):
+        is_library = file.startswith((*_LIBRARIES, "<")) or any(of in file for of in _OF_LIBRARIES)
+        if not is_library:
             return f"{file}, line {frame.lineno}"
     return None

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sdclr import PretrainConfig, Run, embed, evaluate, pretrain
-from sdclr.errors import ConfigError, MissingInputError, NoLabelsError
+from killing import SignalAt
+from sdclr import PretrainConfig, Run, embed, evaluate, pretrain, resume
+from sdclr.errors import ConfigError, DataError, MissingInputError, NoLabelsError, Preempted
 from sdclr.jobs.examine import examine
 
 
@@ -81,7 +82,7 @@ def test_labels_that_were_added_to_the_table_of_a_run_without_any_are_evaluated(
     assert some.labels.num_labelled == 19
     shutil.copy(tmp_path / "labels.csv", table)
     found = evaluate(other, probes=["knn"])
-    assert found.labels.source == "of the images, since training"
+    assert found.labels.source == "table.csv"
     given = evaluate(other, labels=tmp_path / "photos" / "table.csv", probes=["knn"])
     assert found.probes["knn"].per_class_accuracy == given.probes["knn"].per_class_accuracy
     assert examine(other)["trained"] == examine(run)["trained"]
@@ -90,6 +91,32 @@ def test_labels_that_were_added_to_the_table_of_a_run_without_any_are_evaluated(
     with pytest.warns(UserWarning, match="2 images came after"):
         again = evaluate(other, probes=["knn"])
     assert again.probes["knn"].per_class_accuracy == given.probes["knn"].per_class_accuracy
+
+
+@pytest.mark.journeys
+def test_labels_that_come_while_a_run_trains_are_not_its_and_those_it_began_with_are_needed(
+    tmp_path: Path, run: Run
+) -> None:
+    table = tmp_path / "photos" / "table.csv"
+    names = [f"{n:02d}.png" for n in range(20)]
+    table.write_text("path,label\n" + "".join(f"{name},\n" for name in names))
+    settings = PretrainConfig.from_yaml(run.config_path).with_values(
+        {"data.path": str(table), "epochs": 2}
+    )
+    with pytest.raises(Preempted):
+        pretrain(
+            settings, tmp_path / "unlabelled", progress=SignalAt(60 + 1)
+        )  # after 3 passes over the 20 images
+    shutil.copy(tmp_path / "labels.csv", table)
+    assert resume(tmp_path / "unlabelled").metrics()[-1]["epoch"] == 2
+    assert evaluate(tmp_path / "unlabelled", probes=["knn"]).labels.num_labelled == 20
+
+    labelled = pretrain(settings, tmp_path / "labelled")
+    table.write_text(table.read_text().replace("07.png,b", "07.png,"))
+    with pytest.raises(DataError, match=r"table\.csv, line 9: no label"):
+        evaluate(labelled, probes=["knn"])
+    with pytest.raises(DataError, match=r"table\.csv, line 9: no label"):
+        embed(labelled.folder, settings.data, tmp_path / "x.npz", as_trained=True)
 
 
 @pytest.mark.journeys

@@ -9,8 +9,8 @@ import torch
 
 from sdclr.errors import StorageError
 from sdclr.storage import durable_files
-from sdclr.storage.durable_files import remove_leftovers, temporary_name, write_atomically
-from sdclr.storage.locks import writing
+from sdclr.storage.durable_files import temporary_name, write_atomically
+from sdclr.storage.locks import remove_leftovers, writing
 from sdclr.storage.tensor_files import write_tensors
 
 

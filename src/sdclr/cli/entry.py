@@ -76,8 +76,10 @@ def _run() -> int:
         traceback.print_exc()
         whose, what = "This is a bug in sdclr;", " please report it with the lines above."
         if (place := place_in_users_code(error)) is not None:
-            whose = f"This error is of your own code, {shown(place)}, and not of sdclr."
-            what = " Nothing that was saved is lost: mend it, and give the same command again."
+            whose = f"This error came from {shown(place)}, which is not part of sdclr."
+            what = (
+                " Nothing that was saved is lost: mend it there, and give the same command again."
+            )
         stderr.print(Text.assemble((whose, "red"), what))
         return EXIT_BUG
     return 0

@@ -14,6 +14,7 @@ import numpy as np
 
 from sdclr.addresses import Place
 from sdclr.config import user_path, user_place
+from sdclr.data.choices import Unlabelled
 from sdclr.data.collections.contents import digest_of, read_contents
 from sdclr.data.collections.image_files import ImageFiles
 from sdclr.data.collections.images import Images, LabelledImages
@@ -181,18 +182,21 @@ def build_data(
     exclude: Iterable[Path | str] = (),
     given: LabelledImages | None = None,
     for_classifier: bool = False,
+    unlabelled: Unlabelled = "keep_all",
 ) -> Data:
     """Read the images and draw or read the split. Raises before any work when something does not fit.
 
     ``exclude``: folders that are left out where a folder of images is searched, such as a run folder inside it.
-    ``given``: the images of data.name=given. ``for_classifier``: of a user's own images, those without a label where
-    others have one are left out with a remark, instead of all being taken without labels; and a folder val is the
-    validation set, not the test set, even where there is no folder test.
+    ``given``: the images of data.name=given. ``for_classifier``: of a user's own images, a folder val is the validation
+    set, not the test set, even where there is no folder test. ``unlabelled``: what becomes of those without a label
+    where others have one.
     """
     if given is not None:
         labelled = _with_its_classes(given)
-    elif for_classifier and config.name == "images":
-        labelled = own_images(config, download, exclude, for_classifier=True)
+    elif config.name == "images":
+        labelled = own_images(
+            config, download, exclude, for_classifier=for_classifier, unlabelled=unlabelled
+        )
     else:
         read: Reader = load(config.row.reader)
         labelled = read(config, download, exclude)
@@ -300,6 +304,7 @@ def own_images(
     exclude: Iterable[Path | str],
     *,
     for_classifier: bool = False,
+    unlabelled: Unlabelled = "keep_all",
 ) -> LabelledImages:
     wanted = Wanted(
         root=_optional_path(config.root),
@@ -310,7 +315,7 @@ def own_images(
         links=config.links,
         path_column=config.path_column,
         label_column=config.label_column,
-        unlabelled="leave_out" if for_classifier else "keep_all",
+        unlabelled=unlabelled,
         boxes=config.boxes,
         box_categories=config.box_categories,
         min_confidence=config.min_confidence,

@@ -14,7 +14,7 @@ Links = Literal["inside", "anywhere"]
 WantedBoxes = Literal["none", "auto", "pixels", "fractions"]
 
 Unlabelled = Literal["refuse", "leave_out", "keep_all"]
-"""Images without a label where others have one: an error; those are left out; or all are taken, without labels."""
+"""Of images without a label where others have one: an error; they are left out; or all are taken, without labels."""
 
 DELIMITED = (".csv", ".tsv", ".tab")
 

@@ -17,6 +17,7 @@ from sdclr.batch import Views
 from sdclr.compute.stateless_random import Stream, derive, permutation
 from sdclr.config import user_place
 from sdclr.data import Data, DataConfig, Images, ViewSpec, build_data
+from sdclr.data.choices import Unlabelled
 from sdclr.data.collections.contents import (
     ABSENT,
     Content,
@@ -58,10 +59,9 @@ def images_again(run: Run, config: DataConfig) -> FoundAgain:
     """
     data, labelled = images_of(run, config), None
     if data.split is not None:
-        if run.read_json("split.json").get("source") != "unlabelled":
+        if had_labels(run) is not False:
             return FoundAgain(data)
-        labelled = data
-        data = replace(data, train=data.train.with_labels(None), class_names=[], split=None)
+        labelled, data = data, without_labels(data)
     recorded = _recorded(run)
     if data.train.files is None or not recorded:
         return FoundAgain(data, labelled)
@@ -77,6 +77,17 @@ def images_again(run: Run, config: DataConfig) -> FoundAgain:
         stacklevel=4,
     )
     return FoundAgain(replace(data, train=data.train.at(np.array(old, dtype=np.int64))), labelled)
+
+
+def had_labels(run: Run) -> bool | None:
+    """Whether the images had labels when the run began; None where it has not recorded that."""
+    source = run.read_side_file("split.json", optional=True).get("source")
+    return None if source is None else source != "unlabelled"
+
+
+def without_labels(data: Data) -> Data:
+    """The same images, as a run saw them to which they were given without labels."""
+    return replace(data, train=data.train.with_labels(None), class_names=[], split=None)
 
 
 def sampled_images(
@@ -132,7 +143,9 @@ def images_of(
     ``option``: the command's option for a new place. ``exclude``: folders to leave out besides that of the run.
     """
     try:
-        return build_data(config, exclude=[run.folder, *exclude])
+        # a label that is missing now was there when the run began
+        unlabelled: Unlabelled = "refuse" if had_labels(run) else "keep_all"
+        return build_data(config, exclude=[run.folder, *exclude], unlabelled=unlabelled)
     except MissingInputError as error:
         place = None if config.path is None else user_place(config.path)
         if place is None or (isinstance(place, Path) and place.exists()):

@@ -45,7 +45,7 @@ def hardest_mass(
         z = torch.cat([z_a, z_b])
         z = F.normalize(z if z.dtype == torch.float64 else z.float(), dim=1)
         wanted = range(b) if rows is None else rows
-        tiles = [wanted[first : first + TILE] for first in range(0, len(wanted), TILE)]
+        tiles = [wanted[first : first + TILE] for first in range(0, max(len(wanted), 1), TILE)]
         return torch.cat([_masses(z, tile.start, tile.stop, temperature, k) for tile in tiles])
 
 

@@ -46,8 +46,8 @@ from sdclr.run.records import KINDS, check, sound_evaluation
 from sdclr.safe_text import first_of, shown
 from sdclr.storage.checkpoint import CheckpointFolder
 from sdclr.storage.documents import read_json_file, read_yaml_file
-from sdclr.storage.durable_files import make_folder, remove_leftovers, write_atomically
-from sdclr.storage.locks import Lock
+from sdclr.storage.durable_files import make_folder, write_atomically
+from sdclr.storage.locks import Lock, remove_leftovers
 
 
 def why_no_run(folder: Path, lack: str) -> str:

@@ -10,8 +10,8 @@ import errno
 import os
 import re
 import secrets
-import shutil
-from collections.abc import Collection, Iterator
+import zlib
+from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
 
@@ -116,36 +116,38 @@ def append_bytes(path: Path, content: bytes) -> None:
 
 
 def temporary_name(path: Path) -> Path:
-    """An unguessable temporary name next to ``path``; :func:`is_leftover` recognises it."""
-    # a long name leaves no room for a suffix
-    return path.with_name(f".{path.name[:50]}.{secrets.token_hex(8)}.tmp")
+    """An unguessable temporary name next to ``path``; :func:`final_name` recognises it."""
+    return path.with_name(f".{short_name(path.name)}.{secrets.token_hex(8)}.tmp")
+
+
+def short_name(name: str) -> str:
+    """``name`` where a suffix still fits: what a file system allows is 255 bytes. Other names stay others.
+
+    >>> short_name("a.csv"), short_name("a" * 60)[48:]
+    ('a.csv', 'aa-1f98bd29')
+    """
+    if len(name) <= LONGEST_NAME:
+        return name
+    return f"{name[:LONGEST_NAME]}-{zlib.crc32(os.fsencode(name)):08x}"
 
 
 def is_leftover(name: str) -> bool:
     """Whether a file with this name was left partly written by a killed process."""
-    return _LEFTOVER.fullmatch(name) is not None
+    return final_name(name) is not None
 
 
-def remove_leftovers(folder: Path, names: Collection[str] | None = None) -> None:
-    """Remove files and folders in ``folder`` that killed processes left partly written.
-
-    Only for a process that holds the lock of what it removes. ``names``: what they were to become; None: anything.
-    """
-    with contextlib.suppress(OSError):
-        for name in files.list(folder):
-            found = _LEFTOVER.fullmatch(name)
-            if found is None or (names is not None and found["final"] not in names):
-                continue
-            if (folder / name).is_dir() and not (folder / name).is_symlink():
-                shutil.rmtree(folder / name, ignore_errors=True)
-            else:
-                files.unlink(folder / name)
+def final_name(name: str) -> str | None:
+    """The :func:`short_name` of what a partly written file was to become; None for any other file."""
+    if _EARLIER_LEFTOVER.fullmatch(name):
+        return name[1 : -len(".tmp")]
+    found = _LEFTOVER.fullmatch(name)
+    return None if found is None else found[1]
 
 
-# the first alternative is from versions before random names
-_LEFTOVER = re.compile(
-    r"\.ckpt-[0-9]{12}\.safetensors\.tmp|\.(?P<final>.{1,50})\.[0-9a-f]{16}\.tmp", re.DOTALL
-)
+LONGEST_NAME = 50
+_LEFTOVER = re.compile(r"\.(.{1,59})\.[0-9a-f]{16}\.tmp", re.DOTALL)
+_EARLIER_LEFTOVER = re.compile(r"\.ckpt-[0-9]{12}\.safetensors\.tmp")
+"""Of versions before random names."""
 
 
 def make_folder(folder: Path) -> None:

@@ -11,10 +11,10 @@ import errno
 import json
 import os
 import platform
+import shutil
 import stat
 import sys
-import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +23,8 @@ from typing import Any, Self
 import filelock
 
 from sdclr.errors import InUseError, RunFolderError
-from sdclr.storage.durable_files import explained, remove_leftovers
+from sdclr.storage import durable_files
+from sdclr.storage.durable_files import explained, final_name, short_name
 
 try:
     import fcntl
@@ -33,8 +34,6 @@ except ImportError:  # not a POSIX system
 PATIENCE_SECONDS = 0.5
 """A process that only checks may hold the lock for a moment, where it cannot be shared."""
 _POLL_SECONDS = 0.02
-LONGEST_NAME = 50
-"""Characters of a name that its lock's name has: what a file system allows is 255 bytes."""
 _LONGEST_NOTE = 4096
 
 
@@ -223,10 +222,32 @@ def writing(path: Path, advice: str = "choose another --out") -> Iterator[None]:
 
 def lock_file(path: Path) -> Path:
     """The lock of ``path``, beside it; names of any length get locks of their own."""
-    name = path.name
-    if len(name) > LONGEST_NAME:
-        name = f"{name[:LONGEST_NAME]}-{zlib.crc32(os.fsencode(name)):08x}"
-    return path.with_name(f".{name}.lock")
+    return path.with_name(f".{short_name(path.name)}.lock")
+
+
+def remove_leftovers(folder: Path, names: Collection[str] | None = None) -> None:
+    """Remove files and folders in ``folder`` that killed processes left partly written.
+
+    Only for a process that holds the lock of what it removes. ``names``: what they were to become; None: anything that
+    no other process is writing by a lock of its own.
+    """
+    wanted = None if names is None else {short_name(name) for name in names}
+    with contextlib.suppress(OSError):
+        for name in durable_files.files.list(folder):
+            final = final_name(name)
+            if final is None or (wanted is not None and final not in wanted):
+                continue
+            if wanted is None and Lock(folder / f".{final}.lock", final).held_elsewhere():
+                continue
+            with contextlib.suppress(OSError):
+                _remove(folder / name)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        durable_files.files.unlink(path)
 
 
 def _parsed(note: bytes) -> dict[str, Any] | None:

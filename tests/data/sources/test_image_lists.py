@@ -120,7 +120,9 @@ def test_a_table_carries_any_name(tmp_path: Path) -> None:
 def test_a_byte_order_mark_and_blank_lines_do_not_matter(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     path.write_bytes(b"\xef\xbb\xbfpath,label\r\na.jpg,1\r\n\r\n,\r\nb.jpg,2\r\n")
-    assert read_listed_images(path) == ListedImages(["a.jpg", "b.jpg"], ["1", "2"], path, [2, 5])
+    assert read_listed_images(path) == ListedImages(
+        ["a.jpg", "b.jpg"], ["1", "2"], path, [2, 5], label_column="label"
+    )
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,12 @@ def test_a_table_with_some_labels_is_one_without_and_a_classifier_learns_from_th
         data = build_data(config(table, subset="all"))
     assert data.split is None
     assert data.fingerprint == plain.fingerprint, "it can be filled in while a run trains"
-    learnt = build_data(config(table), for_classifier=True)
+    excluded = build_data(config(table, exclude=[paths[1]]))
+    assert excluded.class_names == CLASSES, "only what is taken needs a label"
+    with pytest.warns(UserWarning, match="1 of"):
+        grouped = build_data(config(table, subset="all", group_by="label"))
+    assert grouped.groups is not None
+    learnt = build_data(config(table), for_classifier=True, unlabelled="leave_out")
     assert list(learnt.train.names) == paths[:1] + paths[2:]
     assert any("without a label left out: 1" in remark for remark in learnt.remarks)
     with pytest.raises(DataError, match="line 3: no label"):
@@ -177,7 +182,7 @@ def test_a_table_whose_labels_are_still_to_be_filled_in_is_one_without(own: Path
     assert data.split is None
     assert data.remarks[0].startswith("no row of")
     with pytest.raises(DataError, match="no row has a label"):
-        build_data(config(table), for_classifier=True)
+        build_data(config(table), for_classifier=True, unlabelled="leave_out")
 
 
 def test_paths_of_a_list_begin_in_its_own_folder_or_in_the_root(own: Path) -> None:

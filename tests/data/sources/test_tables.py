@@ -121,7 +121,7 @@ def test_rows_without_a_label_are_an_error_or_left_out_or_make_all_unlabelled(
     assert (found.paths, found.labels, found.num_unlabelled) == (["a.jpg"], ["3"], 2)
     found = read_listed_images(file, unlabelled="keep_all")
     assert found.paths == ["a.jpg", "b.jpg", "c.jpg"]
-    assert (found.labels, found.num_unlabelled, found.first_unlabelled) == (None, 2, 3)
+    assert (found.labels, found.num_unlabelled, found.label_column) == (["3", "", ""], 2, "label")
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,13 @@ def test_nothing_is_known_from_the_images_of_one_group() -> None:
     assert (found.auroc, found.low, found.high, found.p_value) == (1, 0, 1, 1)
 
 
+@pytest.mark.parametrize(("few", "others", "p"), [(2, 3, 0.2), (2, 4, 2 / 15), (3, 4, 2 / 35)])
+def test_so_few_groups_cannot_show_more_than_their_orders(few: int, others: int, p: float) -> None:
+    groups = np.repeat(np.arange(few + others), 6)
+    labels = (groups < few).astype(np.int64)
+    assert judged(1.0 * labels, labels, groups).p_value == pytest.approx(p)
+
+
 @pytest.mark.parametrize("num_rare", [1, 3, 10])
 def test_chance_is_seldom_told_from_chance_however_few_are_rare(
     num_rare: int, monkeypatch: pytest.MonkeyPatch

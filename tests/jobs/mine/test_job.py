@@ -787,6 +787,23 @@ def test_copies_that_a_killed_call_left_are_made_again(
         assert path.read_bytes() == (photos / mined.names[row]).read_bytes()
 
 
+def test_copies_of_a_call_that_was_killed_once_it_was_recorded_are_left_alone(
+    digits_run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = tmp_path / "chosen"
+
+    def killed(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sdclr.jobs.mine.job.copies_are_whole", killed)
+        with pytest.raises(KeyboardInterrupt):
+            mine(digits_run.folder, data(photos), tmp_path / "rare", copy_to=chosen, top=5)
+    with pytest.raises(ConfigError, match="holds files already"):
+        mine(digits_run.folder, data(photos), tmp_path / "other", copy_to=chosen, top=2)
+    assert len(list(chosen.glob("0*"))) == 5
+
+
 def test_copies_are_made_again_after_a_kill_that_came_before_the_call_was_recorded(
     digits_run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

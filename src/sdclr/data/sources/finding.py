@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -159,17 +160,23 @@ def _find_in_list(path: Path, wanted: Wanted) -> FoundImages:
         )
     paths = [matched.paths[row] for row in rows]
     LinkCheck(root, wanted.links).refuse_ways_out(paths, lambda row: listed.where(rows[row]))
+    labels = None if listed.labels is None else [listed.labels[row] for row in rows]
+    columns = {name: [cells[row] for row in rows] for name, cells in listed.columns.items()}
+    if labels is not None and not all(labels):
+        _warn_of_unused_labels(listed, rows, path)
+        columns[str(listed.label_column)] = labels
+        labels = None
     found = FoundImages(
         root,
         paths,
-        None if listed.labels is None else [listed.labels[row] for row in rows],
+        labels,
         remarks=[
             *listed.remarks,
-            *_unlabelled_rows(listed, path, wanted),
+            *_unlabelled(listed, path, wanted),
             *matched.remarks(),
             *_unwanted("images", len(matched.paths) - len(rows)),
         ],
-        columns={name: [cells[row] for row in rows] for name, cells in listed.columns.items()},
+        columns=columns,
         is_of_turned_pictures=listed.is_of_turned_pictures,
     )
     if listed.boxes is None:
@@ -179,22 +186,27 @@ def _find_in_list(path: Path, wanted: Wanted) -> FoundImages:
     return found._replace(paths=names, boxes=Boxes(tuple(paths), corners, listed.box_unit))
 
 
-def _unlabelled_rows(listed: ListedImages, path: Path, wanted: Wanted) -> list[str]:
-    """Remarks on rows without a label that are not refused; a warning where labels of others are not used."""
-    num = listed.num_unlabelled
-    if not num:
+def _unlabelled(listed: ListedImages, path: Path, wanted: Wanted) -> list[str]:
+    """A remark on the rows without a label that were left out, or on a column of labels that is empty."""
+    if not listed.num_unlabelled:
         return []
     if wanted.unlabelled == "leave_out":
-        return [f"rows of {path} without a label left out: {num}"]
-    if num == len(listed.paths):
+        return [f"rows of {path} without a label left out: {listed.num_unlabelled}"]
+    if listed.labels is None:
         return [f"no row of {path} has a label: the images are taken without labels"]
+    return []
+
+
+def _warn_of_unused_labels(listed: ListedImages, rows: Sequence[int], path: Path) -> None:
+    """Warn that some of these rows of the table have no label, and that those of the others are not used therefore."""
+    assert listed.labels is not None
+    without = [row for row in rows if not listed.labels[row]]
     warnings.warn(
-        f"{num} of {len(listed.paths)} rows of {printable(path)} have no label (first: {listed.unit} "
-        f"{listed.first_unlabelled}): all its images are taken without labels. Give every row one, or use those that "
+        f"{len(without)} of {len(rows)} rows of {printable(path)} have no label (first: {listed.unit} "
+        f"{listed.lines[without[0]]}): all its images are taken without labels. Give every row one, or use those that "
         f"are there with `sdclr finetune` or `sdclr evaluate RUN --labels {printable(path)}`.",
         stacklevel=4,
     )
-    return []
 
 
 def _refuse_unreadable(listed: ListedImages, root: Path, paths: list[str]) -> None:

@@ -63,7 +63,7 @@ class ListedImages(NamedTuple):
 
     paths: list[str]
     labels: list[str] | None
-    """[N], the class of each, where the list has labels that are to be used."""
+    """[N], the class of each, where the list has labels; "" for a row without one, if such rows are kept."""
     file: Path
     """The list itself."""
     lines: list[int]
@@ -73,9 +73,8 @@ class ListedImages(NamedTuple):
     unit: str = "line"
     """What ``lines`` counts: line or row."""
     num_unlabelled: int = 0
-    """Rows without a label in a table with a column of labels, left out or not."""
-    first_unlabelled: int | None = None
-    """The line of the first of them."""
+    """Rows without a label in a table with a column of labels: those left out, or all."""
+    label_column: str | None = None
     remarks: tuple[str, ...] = ()
     boxes: list[Corners] | None = None
     """[N], the box of each that is to be cut out; ``paths`` then lists a file once for each of its boxes."""
@@ -223,7 +222,7 @@ def _images_of(
         raise DataError(
             f"{table.where(min(missing))}: no {label_column}. Give every image one, or rename the column."
         )
-    if missing and unlabelled == "keep_all":
+    if len(missing) == len(table.lines) and unlabelled == "keep_all":
         labels = None
     rows, kept = list[_Row](), list[int]()
     for row, (line, path) in enumerate(zip(table.lines, table.columns[path_column], strict=True)):
@@ -246,7 +245,7 @@ def _images_of(
     )._replace(
         columns=others,
         num_unlabelled=len(missing),
-        first_unlabelled=table.lines[min(missing)] if missing else None,
+        label_column=label_column,
         remarks=_remarks(table, found, unit, len(rows)),
         boxes=None if found is None else [row.box for row in rows if row.box is not None],
         box_unit=unit,

@@ -5,6 +5,7 @@ N images, C classes. Ties between scores count half in the AUROC.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -40,7 +41,7 @@ class Judged(NamedTuple):
 
 
 def few_classes(labels: Labels) -> list[int]:
-    """The classes that an evaluation calls few, of those with images: the last third by size, the smallest first.
+    """The classes that an evaluation by thirds calls few, of those with images, the smallest first.
 
     >>> few_classes(np.array([0, 0, 0, 1, 1, 2]))
     [2]
@@ -84,6 +85,8 @@ def _judged_by_groups(
         low, high = max(found - reach, 0.0), min(found + reach, 1.0)
         away = abs(found - 0.5)
         p_value = float(2 * t.sf(away / error, degrees)) if error else float(away == 0)
+        # of few groups, so many orders are equally extreme by chance
+        p_value = max(p_value, min(2 / math.comb(num_groups + num_others, num_groups), 1.0))
     return Judged(found, low, high, few, int(wanted.sum()), p_value, num_groups)
 
 

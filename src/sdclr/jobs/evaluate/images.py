@@ -214,8 +214,9 @@ def _refuse_validation(settings: Mapping[str, Any]) -> None:
 def _described(config: PretrainConfig, data: Data) -> dict[str, Any]:
     """Describe labels that are not those of training."""
     test, labels = config.data.test_path, config.data.labels
+    path = Path(config.data.path or "the images").name
     return {
-        "source": "of the images, since training" if labels == "none" else f"data.labels={labels}",
+        "source": path if labels == "none" else f"data.labels={labels}",
         "num_labelled": len(data.train),
         "num_images": len(data.train),
         "test_set": None if test is None else Path(test).name,

@@ -63,7 +63,7 @@ def labelled_images(
         raise ConfigError(
             "data.store does nothing here: finetune reads the images themselves. Leave it out."
         )
-    found = build_data(data, exclude=[out], for_classifier=True)
+    found = build_data(data, exclude=[out], for_classifier=True, unlabelled="leave_out")
     for remark in found.remarks:
         show.print(remark)
     if found.split is None or found.train.labels is None:

@@ -10,13 +10,15 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from sdclr.data import Images
 from sdclr.data.collections.image_files import ImageFiles
 from sdclr.data.decoding.decode import Member, open_bytes
-from sdclr.errors import ConfigError, RunFolderError
+from sdclr.errors import ConfigError, RunFolderError, SdclrError
+from sdclr.jobs.mine.folder import read_state
 from sdclr.planes import in_colours
 from sdclr.presentation.mined import MinedImages, Rows
 from sdclr.presentation.progress import AnyProgress
@@ -27,8 +29,8 @@ from sdclr.storage.output_files import require_parent
 
 LONGEST_STEM = 80
 UNFINISHED = ".sdclr-copying"
-"""A file in the folder until it is complete: the names of the copies so far, a line of JSON each. A name is recorded
-once no file has it, and nothing else is ever removed."""
+"""A file in the folder until the call is recorded in its --out: a line of JSON for that folder, and for each name of a
+copy. A name is recorded once no file has it, and nothing else is ever removed."""
 _LOCK = f"{UNFINISHED}.lock"
 _COPY = re.compile(r"\d{4,}_[A-Za-z0-9_.-]*")
 _OURS = {UNFINISHED, _LOCK, f"{_LOCK}.json"}
@@ -85,7 +87,13 @@ def claimed_copies(folder: Path | None) -> Iterator[None]:
 
 
 def copy_chosen(
-    mined: MinedImages, images: Images, listed_row: Rows, folder: Path, top: int, show: AnyProgress
+    mined: MinedImages,
+    images: Images,
+    listed_row: Rows,
+    folder: Path,
+    top: int,
+    show: AnyProgress,
+    out: Path,
 ) -> int:
     """Copy the first ``top`` images of the sheet to ``folder``, which is claimed; return how many were copied.
 
@@ -106,6 +114,7 @@ def copy_chosen(
             (folder / name).unlink(missing_ok=True)
     task = show.add(f"copying {len(rows)} images", total=len(rows), unit="images")
     with storage_errors(folder), (folder / UNFINISHED).open("w", encoding="utf-8") as record:
+        record.write(f"{json.dumps({'out': os.path.realpath(out)})}\n")
         for name, row in zip(names, rows, strict=True):
             path, position = folder / name, int(listed_row[row])
             if os.path.lexists(path):
@@ -125,19 +134,29 @@ def copy_chosen(
 
 
 def copies_are_whole(folder: Path) -> None:
-    """Remove the record of what was copied: from now on, another call does not copy again."""
+    """Remove the record of what was copied: from now on, no other call copies there."""
     with storage_errors(folder):
         (folder / UNFINISHED).unlink(missing_ok=True)
 
 
 def _copied_before(folder: Path) -> list[str]:
-    """The names that a killed call has recorded; none where no call was killed."""
+    """The names that a killed call has recorded; none where no call was killed, or where it was done but for this."""
     try:
         text = (folder / UNFINISHED).read_text(encoding="utf-8")
-        names = [json.loads(line) for line in text.split("\n")[:-1]]  # whole lines
+        lines = [json.loads(line) for line in text.split("\n")[:-1]]  # whole lines
     except (OSError, ValueError):
         return []
-    return [name for name in names if isinstance(name, str) and _COPY.fullmatch(name)]
+    if any(isinstance(line, dict) and _is_recorded(line.get("out")) for line in lines[:1]):
+        return []
+    return [name for name in lines if isinstance(name, str) and _COPY.fullmatch(name)]
+
+
+def _is_recorded(out: Any) -> bool:
+    """Whether the call that wrote to ``out`` has recorded there that it is finished."""
+    try:
+        return read_state(Path(str(out))).state == "finished"
+    except SdclrError:
+        return False
 
 
 def _is_unfinished(folder: Path) -> bool:

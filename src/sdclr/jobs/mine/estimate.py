@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from torch import Tensor
 
 from sdclr.evaluation.rarity import (
@@ -13,7 +14,7 @@ from sdclr.evaluation.rarity import (
     stability_over_dims,
     stability_over_images,
 )
-from sdclr.evaluation.rarity.judging import Labels, judged
+from sdclr.evaluation.rarity.judging import Flags, Labels, judged
 from sdclr.presentation.mined import RankingQuality
 from sdclr.safe_text import counted, shown
 
@@ -49,13 +50,19 @@ def estimated(
 
 
 def judged_by_labels(
-    score: Tensor, labels: Labels, class_names: Sequence[str], together: Labels | None = None
+    score: Tensor,
+    labels: Labels,
+    class_names: Sequence[str],
+    *,
+    groups: Labels | None = None,
+    is_copy: Flags | None = None,
 ) -> RankingQuality:
     """Judge the ranking by the known labels, which no score has seen.
 
-    ``together`` int64 [N]: images with the same number are not independent: a group, or an image and its copies.
+    ``groups`` int64 [N]: images of one group are not independent. ``is_copy`` bool [N]: these are left out.
     """
-    found = judged(score.numpy(), labels, together)
+    kept = np.ones(len(labels), dtype=np.bool_) if is_copy is None else ~is_copy
+    found = judged(score.numpy()[kept], labels[kept], None if groups is None else groups[kept])
     names = ", ".join(shown(class_names[c], 40) for c in found.few[:5])
     names += ", ..." * (len(found.few) > 5)
     outside = found.p_value < 0.05 and not found.low <= 0.5 <= found.high
@@ -65,17 +72,14 @@ def judged_by_labels(
         False: "By the labels that are known it is worse than chance",
         None: "By the labels that are known it cannot be told from chance",
     }[better]
-    test, together_too = "Mann-Whitney p", ""
+    test, how = "Mann-Whitney p", "" if kept.all() else " An image and its copies count once."
     if found.num_groups is not None:
         test = "p"
-        together_too = (
-            " Images of one group, or an image and its copies, were resampled together: "
-            f"{counted(found.num_groups, 'such set')} of these classes."
-        )
+        how += f" Whole groups were resampled: {counted(found.num_groups, 'group')} with images of these classes."
     sentence = (
         f"{verdict}: AUROC {found.auroc:.2f} (95 % interval {found.low:.2f} to {found.high:.2f}, {test} = "
         f"{found.p_value:.2g}; chance is .50) for the {counted(found.num_images, 'image')} of the few classes, the "
-        f"last third by size ({names}). No score has seen a label.{together_too}"
+        f"last third by size ({names}). No score has seen a label.{how}"
     )
     return RankingQuality(better_than_chance=better, sentence=sentence)
 

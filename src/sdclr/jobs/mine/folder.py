@@ -28,12 +28,11 @@ from sdclr.storage.documents import read_json_file
 from sdclr.storage.durable_files import (
     is_leftover,
     make_folder,
-    remove_leftovers,
     storage_errors,
     temporary_name,
     write_atomically,
 )
-from sdclr.storage.locks import writing
+from sdclr.storage.locks import remove_leftovers, writing
 from sdclr.storage.output_files import lexists, require_parent
 from sdclr.storage.row_parts import put_in_place
 

@@ -182,7 +182,7 @@ def mine(
             rows = known.joined.listed_row
             write_page(ranking.mined, known.images, rows, out / PAGE, show, top=top)
             if copy_to is not None:
-                copy_chosen(ranking.mined, known.images, rows, Path(copy_to), top, show)
+                copy_chosen(ranking.mined, known.images, rows, Path(copy_to), top, show, out)
             write_state(out, _record(record, ranking, request, str(where)))
             if copy_to is not None:  # only now, so that a call killed before can be given again
                 copies_are_whole(Path(copy_to))
@@ -233,7 +233,7 @@ def _write_tables(
     keep_missing(known.marks.parked, out)  # saved before they disappear from scores.csv
     write_csv(mined, out / SCORES_FILE)
     keep_missing(known.marks.missing, out)  # without the returned ones, which scores.csv now has
-    record = seen.model_copy(update=known.table_facts(mined))
+    record = seen.model_copy(update={**known.table_facts(mined), "state": "features"})
     write_state(out, record)
     if not write_parquet(mined, out / PARQUET):
         show.print("scores.parquet needs pyarrow and is left out; scores.csv has the same.")

@@ -148,7 +148,6 @@ def ranked(
     evidence = _without_copies(alone, copy_of, groups)
     del alone  # its neighbours are large
     is_copy = copy_of.numpy() != np.arange(len(copy_of))
-    together = groups.numpy() if groups is not None else copy_of.numpy() if is_copy.any() else None
     fit = torch.from_numpy(~is_copy & ~is_junk)
     listable = fit if shown is None else fit & _without_hidden_copy(copy_of, shown)
     score_name, score, components, note = _scores(evidence, options, listable, show)
@@ -158,7 +157,7 @@ def ranked(
     group, group_score = rarest_group_first(alike, leading, fit, by="best" if by_kinds else "mean")
     placed = map_of(evidence.components, options.map)
     sheet = _sheet(group, score, listable)
-    measures, quality = _judged(features, score_name, score, components, options, together)
+    measures, quality = _judged(features, score_name, score, components, options, groups, is_copy)
     mined = MinedImages(
         title=title,
         names=names,
@@ -218,17 +217,21 @@ def _judged(
     score: Tensor,
     components: Mapping[str, Tensor],
     options: RankingOptions,
-    together: npt.NDArray[np.int64] | None,
+    groups: Tensor | None,
+    is_copy: Flags,
 ) -> tuple[dict[str, float], RankingQuality]:
-    """How well the score finds what is rare: by the labels if there are any, otherwise estimated.
-
-    ``together``: which images are not independent, if any.
-    """
+    """How well the score finds what is rare: by the labels if there are any, otherwise estimated."""
     if options.other is not None:
         return {}, not_rarity(score_name)
     measures, quality = estimated(features, {score_name: score, **components})
-    if options.labels is not None and len(np.unique(options.labels)) > 1:
-        quality = judged_by_labels(score, options.labels, options.class_names, together)
+    if options.labels is not None and len(np.unique(options.labels[~is_copy])) > 1:
+        quality = judged_by_labels(
+            score,
+            options.labels,
+            options.class_names,
+            groups=None if groups is None else groups.numpy(),
+            is_copy=is_copy,
+        )
     return measures, quality
 
 

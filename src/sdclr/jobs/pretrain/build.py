@@ -35,7 +35,9 @@ from sdclr.compute.optim import build_optimizer
 from sdclr.compute.process_state import default_generators
 from sdclr.compute.stateless_random import Stream, derive
 from sdclr.data import Data, Images, LabelledImages, build_data, steps_per_epoch
+from sdclr.data.choices import Unlabelled
 from sdclr.data.collections.contents import require_recorded
+from sdclr.data.trained_images import had_labels, without_labels
 from sdclr.errors import ConfigError
 from sdclr.jobs.pretrain.channel_levels import measured_normalisation, normalisation_words
 from sdclr.jobs.pretrain.own_views import own_view_facts
@@ -193,8 +195,14 @@ def _data(
     given: LabelledImages | None,
 ) -> Data:
     exclude = [run.folder] if run is not None else []
-    data = build_data(config.data, download=download, exclude=exclude, given=given)
+    labelled = had_labels(run) if run is not None and run.exists else None
+    unlabelled: Unlabelled = "refuse" if labelled else "keep_all"
+    data = build_data(
+        config.data, download=download, exclude=exclude, given=given, unlabelled=unlabelled
+    )
     if run is not None and run.exists:
+        if data.split is not None and labelled is False:  # the labels came after it began
+            data = without_labels(data)
         _require_same_names(run, config, data)  # before every file is decoded
     for remark in data.remarks:
         show.print(remark)

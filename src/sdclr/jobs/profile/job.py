@@ -39,8 +39,8 @@ from sdclr.run import Run
 from sdclr.run.files import MINED_FOLDER, PROFILE_FILE
 from sdclr.safe_text import command, counted, shown, table_text
 from sdclr.storage.documents import read_json_file
-from sdclr.storage.durable_files import remove_leftovers, write_atomically
-from sdclr.storage.locks import writing
+from sdclr.storage.durable_files import write_atomically
+from sdclr.storage.locks import remove_leftovers, writing
 
 QUESTIONS = 50
 SHOWN = 12
