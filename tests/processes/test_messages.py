@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 
 import pytest
@@ -10,7 +11,15 @@ import torch.distributed as dist
 from torch.distributed import distributed_c10d as c10d
 
 from patience import PATIENCE_SECONDS
-from sdclr.errors import ConfigError
+from sdclr.errors import (
+    ConfigError,
+    DataError,
+    DistributedError,
+    Interrupted,
+    InUseError,
+    NoLabelsError,
+    SdclrError,
+)
 from sdclr.processes import messages
 from sdclr.processes.world import World
 
@@ -53,3 +62,38 @@ def test_who_leaves_leaves_no_thread_in_the_store(
     before = set(threading.enumerate())
     World(0, 2, store).messages.leave()  # the other one never leaves
     assert set(threading.enumerate()) <= before
+
+
+def test_words_that_the_first_process_ends_with_are_not_said_twice(
+    store: c10d.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(messages, "GRACE_SECONDS", 0.5)
+    first, second = (World(rank, 2, store).messages for rank in range(2))
+    assert not second.first_says(DataError("a.png is damaged")), "it has not said anything"
+    first.report_failure(DataError("a.png is damaged"))
+    assert second.first_says(DataError("a.png is damaged"))
+    assert not second.first_says(DataError("b.png is damaged"))
+    assert not first.first_says(DataError("a.png is damaged")), "somebody has to"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (InUseError("x is in use."), InUseError, "process 1: x is in use."),
+        (NoLabelsError("no labels."), NoLabelsError, "process 1: no labels."),
+        (KeyboardInterrupt(), Interrupted, "stopped by Ctrl-C in process 1. Nothing"),
+        (SystemExit(3), DistributedError, "process 1: it ended by sys.exit(3)"),
+    ],
+)
+def test_an_error_of_any_kind_is_the_same_kind_in_the_others(
+    store: c10d.Store, error: BaseException, kind: type[SdclrError], words: str
+) -> None:
+    World(1, 2, store).messages.report_failure(error)
+    with pytest.raises(kind, match=re.escape(words)) as caught:
+        World(0, 2, store).messages.raise_failure()
+    assert type(caught.value) is kind
+
+
+def test_of_what_an_exchange_reports_the_first_sentence_counts() -> None:
+    text = "[/build/gloo/pair.cc:534] Connection closed by peer [::1]:57. This is ours. GLHF!\nmore"
+    assert messages._reason(RuntimeError(text)) == "Connection closed by peer [::1]:57"

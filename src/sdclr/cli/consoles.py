@@ -54,7 +54,7 @@ def terminal(*, quiet: bool = False, width: int | None = None, markup: bool = Fa
 
 def speaker() -> str:
     """A prefix naming the process, unless it is the first or only one."""
-    number = os.environ.get("RANK", "0")
+    number = os.environ.get("RANK") or "0"
     return "" if number == "0" else f"process {shown(number)}: "
 
 

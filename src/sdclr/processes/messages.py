@@ -7,14 +7,14 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import torch.distributed as dist
 from torch.distributed.distributed_c10d import Store
 
 from sdclr import errors
-from sdclr.errors import DistributedError, Preempted, SdclrError
+from sdclr.errors import DistributedError, Interrupted, Preempted, SdclrError
 from sdclr.processes.heartbeat import BEAT_SECONDS, Listener
 from sdclr.processes.rendezvous import launcher_keeps_store
 from sdclr.processes.signals import StoppedEarly
@@ -26,7 +26,8 @@ SILENT_SECONDS = 120.0
 """How long a process that is waited for without a limit may send no heartbeat."""
 _POLL_SECONDS = 0.05
 _STOPPED = "stopped/{}"
-_CURE = "Nothing that was saved is lost: give the same command again, and it continues from the last checkpoint."
+_OF_FIRST = "the first process's error"
+_CURE = "Nothing that was saved is lost: the same command continues from there."
 _TIMEOUT = re.compile(r"timed? ?out", re.IGNORECASE)
 
 
@@ -69,7 +70,8 @@ class Messages:
                 self.raise_failure()
                 if until is not None and time.monotonic() > until:
                     raise DistributedError(
-                        f"another process did not get as far in {seconds:g} s ({key}). {_CURE}"
+                        f"{self._author_of(key)} did not get as far in {seconds:g} s ({key}); what it printed may say "
+                        f"why. {_CURE}"
                     )
                 if until is None and time.monotonic() > listens_at:
                     listener = listener or Listener(self._store, self._looked_after())
@@ -81,6 +83,11 @@ class Messages:
             raise DistributedError(
                 f"process 0, or what started the processes, is no longer running. {_CURE}"
             ) from None
+
+    def _author_of(self, key: str) -> str:
+        """The process that is to leave the message ``key``, as far as its name says."""
+        rank = re.search(r"/(\d+)$", key)
+        return f"process {rank[1]}" if rank else "another process" if self.is_first else "process 0"
 
     def _looked_after(self) -> Iterable[int]:
         """The processes whose heartbeats this one checks: the first checks all others, these check the first."""
@@ -133,6 +140,23 @@ class Messages:
             "message": str(error),
         }
         within(GRACE_SECONDS, lambda: self._store.compare_set("failure", "", json.dumps(failure)))
+        if self.is_first and self.size > 1:
+            within(GRACE_SECONDS, lambda: self.publish(_OF_FIRST, {"message": str(error)}))
+
+    def first_says(self, error: BaseException) -> bool:
+        """Whether the first process ends with the same words, so that they need not be printed twice."""
+        if self.is_first or self.size == 1:
+            return False
+        until, said = time.monotonic() + GRACE_SECONDS, None
+        while said is None and time.monotonic() < until:
+            said = within(GRACE_SECONDS, self._of_first)
+            time.sleep(_POLL_SECONDS)
+        return said == str(error)
+
+    def _of_first(self) -> str | None:
+        if not self._store.check([_OF_FIRST]):
+            return None
+        return str(json.loads(self._store.get(_OF_FIRST))["message"])
 
     def gone(self) -> list[int]:
         """Processes that were here, report no signal and send no heartbeat: a launcher ends all when one has died."""
@@ -174,9 +198,9 @@ class Messages:
             if _TIMEOUT.search(str(error))
             else "ended without an error message (killed, out of memory?)"
         )
-        reason = next(iter(str(error).splitlines()), "")
+        reason = _reason(error)
         return DistributedError(
-            f"{who} of {self.size} {what}. {_CURE} (The exchange reported: {reason[:300]})"
+            f"{who} of {self.size} {what}. {_CURE} (The exchange reported: {reason})"
         )
 
     def _reports(self) -> tuple[SdclrError | None, list[int]]:
@@ -223,9 +247,10 @@ class Messages:
 
 def _failure_of(failure: dict[str, Any]) -> SdclrError:
     """Another process's error, to be raised in this one."""
-    kinds = {kind.__name__: kind for kind in SdclrError.__subclasses__()} | {
-        StoppedEarly.__name__: Preempted
-    }
+    kinds: dict[str, type[SdclrError]] = {kind.__name__: kind for kind in _kinds(SdclrError)}
+    kinds[StoppedEarly.__name__] = Preempted
+    if failure["error"] == KeyboardInterrupt.__name__:  # and no other process prints it
+        return Interrupted(f"stopped by Ctrl-C in process {failure['rank']}. {_CURE}")
     kind = kinds.get(failure["error"], DistributedError)
     known = failure["error"] in kinds
     message = failure["message"] if known else f"{failure['error']}: {failure['message']}. {_CURE}"
@@ -234,6 +259,19 @@ def _failure_of(failure: dict[str, Any]) -> SdclrError:
     error = kind(f"process {failure['rank']}: {message}")
     error.reported_elsewhere = True
     return error
+
+
+def _kinds(kind: type[SdclrError]) -> Iterator[type[SdclrError]]:
+    """All errors below one."""
+    for one in kind.__subclasses__():
+        yield one
+        yield from _kinds(one)
+
+
+def _reason(error: RuntimeError) -> str:
+    """The first sentence of torch's message, without the place in its source and advice for its authors."""
+    line = re.sub(r"^\[[^\]]*\]\s*", "", next(iter(str(error).splitlines()), ""))
+    return line.partition(". ")[0][:300]
 
 
 def _processes(ranks: list[int]) -> str:

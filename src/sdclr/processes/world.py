@@ -237,6 +237,10 @@ def _together(world: World) -> Iterator[World]:
                     raise reported from error
         else:
             world.messages.report_failure(error)
+            # in an exchange the first one would wait for this one's end
+            alone = isinstance(error, SdclrError) and not dist.is_initialized()
+            if alone and world.messages.first_says(error):
+                error.reported_elsewhere = True  # type: ignore[attr-defined]
         raise
     finally:
         world.messages.leave()

@@ -53,6 +53,8 @@ class Team(Protocol):
     @property
     def is_first(self) -> bool: ...
 
+    def raise_failure(self) -> None: ...
+
     def publish(self, key: str, words: dict[str, Any]) -> None: ...
 
     def wait_for(self, key: str, seconds: float | None = None) -> dict[str, Any]: ...
@@ -237,6 +239,8 @@ class RowParts:
             self._write(rows.start, self._rows(rows, rows_of))
             if self._team is None:
                 self.rows = rows.stop
+            else:
+                self._team.raise_failure()  # not only once the whole share is done
         self.rows = max(self.rows, num_rows)
         if self._team is None:
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 
 import torch
@@ -13,6 +14,7 @@ from sdclr.jobs.pretrain.step import laid_out
 from sdclr.jobs.pretrain.training import Training, TrainingState
 from sdclr.methods.contract import require_use_of_share, unchanged_buffers
 from sdclr.processes.exchange import averaging_gradients
+from sdclr.processes.world import World
 from sdclr.run.environment import own_version
 
 
@@ -48,11 +50,16 @@ def _require_the_same(training: Training, state: TrainingState) -> None:
     first = training.world.messages.broadcast("facts", facts | {"settings": config.to_dict()})
     differences = differing_fields({key: first[key] for key in facts}, facts)
     differences += config.differences(first["settings"])
+    require_settings_of_first(training.world, differences)
+
+
+def require_settings_of_first(world: World, differences: Sequence[str]) -> None:
+    """DistributedError where there are ``differences`` from the first process, a line each."""
     if differences:
         raise DistributedError(
-            f"process {training.world.rank} differs from process 0 (there -> here):\n  "
+            f"process {world.rank} differs from process 0 (there -> here):\n  "
             + "\n  ".join(differences)
-            + "\nEvery process needs the same package, the same data, and the run folder on a shared file system."
+            + "\nEvery process needs the same package, settings and data, and the run folder on a shared file system."
         )
 
 

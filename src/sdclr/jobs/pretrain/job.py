@@ -17,7 +17,7 @@ from sdclr.compute.process_state import silenced_warnings
 from sdclr.data import LabelledImages
 from sdclr.errors import ConfigError
 from sdclr.jobs.pretrain import folder
-from sdclr.jobs.pretrain.agree import agree
+from sdclr.jobs.pretrain.agree import agree, require_settings_of_first
 from sdclr.jobs.pretrain.build import build, memory_advice
 from sdclr.jobs.pretrain.checkpoint_schedule import CheckpointSchedule
 from sdclr.jobs.pretrain.checkpoint_writer import CheckpointWriter
@@ -190,7 +190,7 @@ def _follow(
     """In every process but the first: wait for the run folder, read it, take part in training, write nothing."""
     with explain_out_of_memory(memory_advice(config)), world.explaining():
         ready = world.messages.wait_for(_READY)
-        require_same_settings(run, config)
+        require_settings_of_first(world, config.differences(run.settings()))
         if ready["finished"]:
             return
         with silenced_warnings():  # the first process gives the same warnings
