@@ -8,9 +8,9 @@ import sdclr
 
 
 def test_every_public_name_is_there_under_its_own_home() -> None:
-    assert set(sdclr.__all__) == set(sdclr._HOME)
+    assert set(sdclr.__all__) == set(sdclr._HOMES)
     for name in sdclr.__all__:
-        assert getattr(sdclr, name) is getattr(importlib.import_module(sdclr._HOME[name]), name)
+        assert getattr(sdclr, name) is getattr(importlib.import_module(sdclr._HOMES[name]), name)
     assert set(sdclr.__all__) <= set(dir(sdclr))
 
 

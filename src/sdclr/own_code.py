@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sysconfig
 import traceback
 from pathlib import Path
@@ -11,7 +12,7 @@ _PACKAGE = os.path.join(Path(__file__).parent, "")
 _LIBRARIES = tuple(
     os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "purelib", "platlib")
 )
-_OF_LIBRARIES = ("site-packages", "dist-packages", "torchinductor")
+_OF_LIBRARIES = re.compile(r"[/\\](site-packages|dist-packages|torchinductor_[^/\\]+)[/\\]")
 """In the path of an installed library wherever it is, and of what torch has compiled."""
 
 
@@ -30,7 +31,7 @@ def place_in_users_code(error: BaseException) -> str | None:
         file = frame.filename
         if file.startswith(_PACKAGE):
             return None
-        is_library = file.startswith((*_LIBRARIES, "<")) or any(of in file for of in _OF_LIBRARIES)
+        is_library = file.startswith((*_LIBRARIES, "<")) or _OF_LIBRARIES.search(file)
         if not is_library:
             return f"{file}, line {frame.lineno}"
     return None

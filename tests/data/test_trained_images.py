@@ -104,9 +104,8 @@ def test_labels_that_come_while_a_run_trains_are_not_its_and_those_it_began_with
         {"data.path": str(table), "epochs": 2}
     )
     with pytest.raises(Preempted):
-        pretrain(
-            settings, tmp_path / "unlabelled", progress=SignalAt(60 + 1)
-        )  # after 3 passes over the 20 images
+        # after three passes over the 20 images
+        pretrain(settings, tmp_path / "unlabelled", progress=SignalAt(60 + 1))
     shutil.copy(tmp_path / "labels.csv", table)
     assert resume(tmp_path / "unlabelled").metrics()[-1]["epoch"] == 2
     assert evaluate(tmp_path / "unlabelled", probes=["knn"]).labels.num_labelled == 20

@@ -723,8 +723,8 @@ def test_auto_prunes_linear_layers_too_where_convolutions_hold_less_than_half(
     [
         ({"spared": "projektor"}, r"no such submodule; did you mean 'projector'\?"),
         ({"spared": ("0", "nothing")}, "spared names 'nothing'"),
-        ({"prune_ratio": "0.9"}, r"prune_ratio must be a number, got '0\.9'"),
-        ({"dropout": None}, r"dropout must be a number"),
+        ({"prune_ratio": "0.9"}, r"^prune_ratio must be a number, got '0\.9'"),
+        ({"dropout": None}, r"^dropout must be a number"),
         ({"prunable": lambda _, m: isinstance(m, (nn.Conv2d, nn.BatchNorm2d))}, "a norm that the"),
     ],
 )

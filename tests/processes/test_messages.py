@@ -94,6 +94,16 @@ def test_an_error_of_any_kind_is_the_same_kind_in_the_others(
     assert type(caught.value) is kind
 
 
+def test_a_store_that_has_ended_is_an_error_of_the_other_processes() -> None:
+    owner = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    other = World(1, 2, dist.TCPStore("127.0.0.1", owner.port, is_master=False)).messages
+    other.raise_failure()
+    del owner
+    for asks in (other.raise_failure, lambda: other.publish("done/1", {})):
+        with pytest.raises(DistributedError, match="process 0, or what started"):
+            asks()
+
+
 def test_of_what_an_exchange_reports_the_first_sentence_counts() -> None:
     text = "[/build/gloo/pair.cc:534] Connection closed by peer [::1]:57. This is ours. GLHF!\nmore"
     assert messages._reason(RuntimeError(text)) == "Connection closed by peer [::1]:57"

@@ -20,12 +20,14 @@ class Verbs(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as pressed:
             verb = ctx.invoked_subcommand
             goes_on = " The same command continues from here." if verb in GO_ON else ""
-            raise Interrupted(
+            stopped = Interrupted(
                 f"by Ctrl-C; no incomplete file is left under its final name.{goes_on}"
-            ) from None
+            )
+            stopped.reported_elsewhere = getattr(pressed, "reported_elsewhere", False)
+            raise stopped from None
         except Exception as error:
             if type(error).__name__ == "NoSuchOption":  # from click, or typer's own
                 _name_setting(error)

@@ -62,10 +62,8 @@ def _run() -> int:
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 0
     except SdclrError as error:
-        is_stop = isinstance(error, Preempted | Interrupted)
-        # of a stop, which ends all processes, the first one speaks
-        if not speaker() or not (error.reported_elsewhere or is_stop):
-            if is_stop:  # a requested stop is not an error
+        if not error.reported_elsewhere or not speaker():
+            if isinstance(error, Preempted | Interrupted):  # a requested stop is not an error
                 print_message("stopped", "yellow", str(error).removeprefix("stopped "))
             else:
                 print_message("error", "red", str(error))

@@ -183,13 +183,14 @@ def build_data(
     given: LabelledImages | None = None,
     for_classifier: bool = False,
     unlabelled: Unlabelled = "keep_all",
+    use_labels: bool = True,
 ) -> Data:
     """Read the images and draw or read the split. Raises before any work when something does not fit.
 
     ``exclude``: folders that are left out where a folder of images is searched, such as a run folder inside it.
     ``given``: the images of data.name=given. ``for_classifier``: of a user's own images, a folder val is the validation
     set, not the test set, even where there is no folder test. ``unlabelled``: what becomes of those without a label
-    where others have one.
+    where others have one. ``use_labels``: False takes the training images as if they had none.
     """
     if given is not None:
         labelled = _with_its_classes(given)
@@ -200,6 +201,9 @@ def build_data(
     else:
         read: Reader = load(config.row.reader)
         labelled = read(config, download, exclude)
+    if not use_labels:
+        train = labelled.train.with_labels(None)
+        labelled = replace(labelled, train=train, class_names=[], split=None, validation=None)
     _require_channels(config, labelled)
     groups = None if config.group_by is None else group_images(labelled.train, config.group_by)
     if groups is not None and labelled.test is not None and config.group_by is not None:

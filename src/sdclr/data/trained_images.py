@@ -61,7 +61,8 @@ def images_again(run: Run, config: DataConfig) -> FoundAgain:
     if data.split is not None:
         if had_labels(run) is not False:
             return FoundAgain(data)
-        labelled, data = data, without_labels(data)
+        labelled = data
+        data = replace(data, train=data.train.with_labels(None), class_names=[], split=None)
     recorded = _recorded(run)
     if data.train.files is None or not recorded:
         return FoundAgain(data, labelled)
@@ -83,11 +84,6 @@ def had_labels(run: Run) -> bool | None:
     """Whether the images had labels when the run began; None where it has not recorded that."""
     source = run.read_side_file("split.json", optional=True).get("source")
     return None if source is None else source != "unlabelled"
-
-
-def without_labels(data: Data) -> Data:
-    """The same images, as a run saw them to which they were given without labels."""
-    return replace(data, train=data.train.with_labels(None), class_names=[], split=None)
 
 
 def sampled_images(

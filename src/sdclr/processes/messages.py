@@ -55,7 +55,8 @@ class Messages:
     def publish(self, key: str, words: dict[str, Any]) -> None:
         """Leave a message for the others."""
         if self.size > 1:
-            self._store.set(key, json.dumps(words))
+            with _store_ended():
+                self._store.set(key, json.dumps(words))
 
     def wait_for(self, key: str, seconds: float | None = None) -> dict[str, Any]:
         """The message named ``key``, as soon as it exists; meanwhile a failure of another process is raised here.
@@ -63,7 +64,7 @@ class Messages:
         Where ``seconds`` is None, it waits as long as the first process (in the first: every other) sends heartbeats.
         """
         until = None if seconds is None else time.monotonic() + seconds
-        try:
+        with _store_ended():
             listener: Listener | None = None  # not needed if the message exists, or with a limit
             listens_at = time.monotonic()
             while not self._store.check([key]):
@@ -79,15 +80,13 @@ class Messages:
                     listens_at = time.monotonic() + BEAT_SECONDS
                 time.sleep(_POLL_SECONDS)
             return json.loads(self._store.get(key))
-        except dist.DistError:
-            raise DistributedError(
-                f"process 0, or what started the processes, is no longer running. {_CURE}"
-            ) from None
 
     def _author_of(self, key: str) -> str:
         """The process that is to leave the message ``key``, as far as its name says."""
         rank = re.search(r"/(\d+)$", key)
-        return f"process {rank[1]}" if rank else "another process" if self.is_first else "process 0"
+        if rank:
+            return f"process {rank[1]}"
+        return "another process" if self.is_first else "process 0"
 
     def _looked_after(self) -> Iterable[int]:
         """The processes whose heartbeats this one checks: the first checks all others, these check the first."""
@@ -125,7 +124,11 @@ class Messages:
         return self._store.add(f"taken/{self.rank}", 1) == 1
 
     def raise_failure(self) -> None:
-        """Raise another process's failure here, if there is one."""
+        """Raise another process's failure here, if there is one; DistributedError where the store has ended."""
+        with _store_ended():
+            self._raise_failure()
+
+    def _raise_failure(self) -> None:
         if self.size > 1 and self._store.check(["failure"]):
             failure = json.loads(self._store.get("failure"))
             if failure["rank"] != self.rank:
@@ -210,7 +213,7 @@ class Messages:
         while silent and time.monotonic() < until:
             time.sleep(_POLL_SECONDS)
             try:
-                self.raise_failure()
+                self._raise_failure()
             except SdclrError as reported:
                 return reported, []
             silent = [other for other in silent if not self._store.check([f"noticed/{other}"])]
@@ -245,12 +248,25 @@ class Messages:
         return left
 
 
+@contextlib.contextmanager
+def _store_ended() -> Iterator[None]:
+    """DistributedError where the store does not answer, whose owner then has ended."""
+    try:
+        yield
+    except dist.DistError:
+        raise DistributedError(
+            f"process 0, or what started the processes, is no longer running. {_CURE}"
+        ) from None
+
+
 def _failure_of(failure: dict[str, Any]) -> SdclrError:
     """Another process's error, to be raised in this one."""
     kinds: dict[str, type[SdclrError]] = {kind.__name__: kind for kind in _kinds(SdclrError)}
     kinds[StoppedEarly.__name__] = Preempted
-    if failure["error"] == KeyboardInterrupt.__name__:  # and no other process prints it
-        return Interrupted(f"stopped by Ctrl-C in process {failure['rank']}. {_CURE}")
+    if failure["error"] == KeyboardInterrupt.__name__:
+        stopped = Interrupted(f"stopped by Ctrl-C in process {failure['rank']}. {_CURE}")
+        stopped.reported_elsewhere = True  # the first process speaks in any case
+        return stopped
     kind = kinds.get(failure["error"], DistributedError)
     known = failure["error"] in kinds
     message = failure["message"] if known else f"{failure['error']}: {failure['message']}. {_CURE}"
@@ -262,10 +278,11 @@ def _failure_of(failure: dict[str, Any]) -> SdclrError:
 
 
 def _kinds(kind: type[SdclrError]) -> Iterator[type[SdclrError]]:
-    """All errors below one."""
+    """All errors of ours below one."""
     for one in kind.__subclasses__():
-        yield one
-        yield from _kinds(one)
+        if one.__module__ == errors.__name__:  # a user's own may take other arguments
+            yield one
+            yield from _kinds(one)
 
 
 def _reason(error: RuntimeError) -> str:

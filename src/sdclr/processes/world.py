@@ -238,8 +238,10 @@ def _together(world: World) -> Iterator[World]:
         else:
             world.messages.report_failure(error)
             # in an exchange the first one would wait for this one's end
-            alone = isinstance(error, SdclrError) and not dist.is_initialized()
-            if alone and world.messages.first_says(error):
+            own = isinstance(error, SdclrError) and not error.reported_elsewhere
+            if isinstance(error, KeyboardInterrupt) and not world.is_first:
+                error.reported_elsewhere = True  # type: ignore[attr-defined]  # the first one speaks
+            elif own and not dist.is_initialized() and world.messages.first_says(error):
                 error.reported_elsewhere = True  # type: ignore[attr-defined]
         raise
     finally:

@@ -145,7 +145,8 @@ def final_name(name: str) -> str | None:
 
 
 LONGEST_NAME = 50
-_LEFTOVER = re.compile(r"\.(.{1,59})\.[0-9a-f]{16}\.tmp", re.DOTALL)
+"""Characters of a name that others made from it have; what follows is a checksum."""
+_LEFTOVER = re.compile(rf"\.(.{{1,{LONGEST_NAME + 9}}})\.[0-9a-f]{{16}}\.tmp", re.DOTALL)
 _EARLIER_LEFTOVER = re.compile(r"\.ckpt-[0-9]{12}\.safetensors\.tmp")
 """Of versions before random names."""
 

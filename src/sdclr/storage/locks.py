@@ -245,7 +245,7 @@ def remove_leftovers(folder: Path, names: Collection[str] | None = None) -> None
 
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        shutil.rmtree(path, ignore_errors=True)
     else:
         durable_files.files.unlink(path)
 

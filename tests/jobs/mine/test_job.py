@@ -804,6 +804,23 @@ def test_copies_of_a_call_that_was_killed_once_it_was_recorded_are_left_alone(
     assert len(list(chosen.glob("0*"))) == 5
 
 
+def test_copies_that_a_kill_left_are_made_again_though_a_call_without_copies_came_between(
+    digits_run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, chosen = tmp_path / "rare", tmp_path / "chosen"
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sdclr.jobs.mine.copies._copy_file", killed)
+        with pytest.raises(KeyboardInterrupt):
+            mine(digits_run.folder, data(photos), out, copy_to=chosen, top=3)
+    mine(digits_run.folder, data(photos), out)
+    mine(digits_run.folder, data(photos), out, copy_to=chosen, top=3, overwrite=True)
+    assert len(list(chosen.iterdir())) == 3
+
+
 def test_copies_are_made_again_after_a_kill_that_came_before_the_call_was_recorded(
     digits_run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

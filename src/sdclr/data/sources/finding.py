@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -146,7 +145,7 @@ def _find_in_list(path: Path, wanted: Wanted) -> FoundImages:
         boxes=wanted.boxes,
         box_categories=wanted.box_categories,
         min_confidence=wanted.min_confidence,
-        unlabelled=wanted.unlabelled,
+        unlabelled="keep_all",  # decided on once data.exclude is known
     )
     require_right_root(listed, wanted.root)
     root = path.parent if wanted.root is None else wanted.root
@@ -154,29 +153,25 @@ def _find_in_list(path: Path, wanted: Wanted) -> FoundImages:
     _refuse_unreadable(listed, root, matched.paths)
     _refuse_repeated(listed, matched.paths)
     rows = [row for row, name in enumerate(matched.paths) if name not in wanted.unwanted]
+    num_unwanted = len(matched.paths) - len(rows)
     if not rows:
         raise DataError(
             f"data.exclude leaves out all {len(matched.paths)} images of {printable(path)}. Give other globs."
         )
+    rows, labels, of_labels = _labels_of(listed, rows, path, wanted)
     paths = [matched.paths[row] for row in rows]
     LinkCheck(root, wanted.links).refuse_ways_out(paths, lambda row: listed.where(rows[row]))
-    labels = None if listed.labels is None else [listed.labels[row] for row in rows]
-    columns = {name: [cells[row] for row in rows] for name, cells in listed.columns.items()}
-    if labels is not None and not all(labels):
-        _warn_of_unused_labels(listed, rows, path)
-        columns[str(listed.label_column)] = labels
-        labels = None
     found = FoundImages(
         root,
         paths,
         labels,
         remarks=[
             *listed.remarks,
-            *_unlabelled(listed, path, wanted),
+            *of_labels,
             *matched.remarks(),
-            *_unwanted("images", len(matched.paths) - len(rows)),
+            *_unwanted("images", num_unwanted),
         ],
-        columns=columns,
+        columns={name: [cells[row] for row in rows] for name, cells in listed.columns.items()},
         is_of_turned_pictures=listed.is_of_turned_pictures,
     )
     if listed.boxes is None:
@@ -186,27 +181,37 @@ def _find_in_list(path: Path, wanted: Wanted) -> FoundImages:
     return found._replace(paths=names, boxes=Boxes(tuple(paths), corners, listed.box_unit))
 
 
-def _unlabelled(listed: ListedImages, path: Path, wanted: Wanted) -> list[str]:
-    """A remark on the rows without a label that were left out, or on a column of labels that is empty."""
-    if not listed.num_unlabelled:
-        return []
+def _labels_of(
+    listed: ListedImages, rows: list[int], path: Path, wanted: Wanted
+) -> tuple[list[int], list[str] | None, list[str]]:
+    """Of these rows those that are taken, their labels, and remarks: what ``wanted.unlabelled`` makes of them."""
+    labels = listed.labels
+    if labels is None and not listed.num_unlabelled:  # it has no column of labels
+        return rows, None, []
+    without = rows if labels is None else [row for row in rows if not labels[row]]
+    if without and wanted.unlabelled == "refuse":
+        raise DataError(
+            f"{listed.where(without[0])}: no {listed.label_column}. Give every image one, or rename the column."
+        )
+    if labels is None or len(without) == len(rows):
+        if wanted.unlabelled == "leave_out":
+            raise DataError(
+                f"{path}: no row has a {listed.label_column}. Fill in that column; rows without one are left out."
+            )
+        return rows, None, [f"no row of {path} has a label: the images are taken without labels"]
+    if not without:
+        return rows, [labels[row] for row in rows], []
     if wanted.unlabelled == "leave_out":
-        return [f"rows of {path} without a label left out: {listed.num_unlabelled}"]
-    if listed.labels is None:
-        return [f"no row of {path} has a label: the images are taken without labels"]
-    return []
-
-
-def _warn_of_unused_labels(listed: ListedImages, rows: Sequence[int], path: Path) -> None:
-    """Warn that some of these rows of the table have no label, and that those of the others are not used therefore."""
-    assert listed.labels is not None
-    without = [row for row in rows if not listed.labels[row]]
+        kept = [row for row in rows if labels[row]]
+        remark = f"rows of {path} without a label left out: {len(without)}"
+        return kept, [labels[row] for row in kept], [remark]
     warnings.warn(
         f"{len(without)} of {len(rows)} rows of {printable(path)} have no label (first: {listed.unit} "
         f"{listed.lines[without[0]]}): all its images are taken without labels. Give every row one, or use those that "
         f"are there with `sdclr finetune` or `sdclr evaluate RUN --labels {printable(path)}`.",
         stacklevel=4,
     )
+    return rows, None, []
 
 
 def _refuse_unreadable(listed: ListedImages, root: Path, paths: list[str]) -> None:

@@ -33,6 +33,7 @@ UNFINISHED = ".sdclr-copying"
 copy. A name is recorded once no file has it, and nothing else is ever removed."""
 _LOCK = f"{UNFINISHED}.lock"
 _COPY = re.compile(r"\d{4,}_[A-Za-z0-9_.-]*")
+_RECORDED = {"recorded": True}
 _OURS = {UNFINISHED, _LOCK, f"{_LOCK}.json"}
 
 
@@ -136,7 +137,9 @@ def copy_chosen(
 def copies_are_whole(folder: Path) -> None:
     """Remove the record of what was copied: from now on, no other call copies there."""
     with storage_errors(folder):
-        (folder / UNFINISHED).unlink(missing_ok=True)
+        with (folder / UNFINISHED).open("a", encoding="utf-8") as record:
+            record.write(f"{json.dumps(_RECORDED)}\n")  # whatever becomes of --out
+        (folder / UNFINISHED).unlink()
 
 
 def _copied_before(folder: Path) -> list[str]:
@@ -146,17 +149,20 @@ def _copied_before(folder: Path) -> list[str]:
         lines = [json.loads(line) for line in text.split("\n")[:-1]]  # whole lines
     except (OSError, ValueError):
         return []
-    if any(isinstance(line, dict) and _is_recorded(line.get("out")) for line in lines[:1]):
+    if _RECORDED in lines or any(_is_recorded(line, folder) for line in lines[:1]):
         return []
     return [name for name in lines if isinstance(name, str) and _COPY.fullmatch(name)]
 
 
-def _is_recorded(out: Any) -> bool:
-    """Whether the call that wrote to ``out`` has recorded there that it is finished."""
+def _is_recorded(line: Any, folder: Path) -> bool:
+    """Whether the --out in a record's first line says that the call is finished which copied to ``folder``."""
+    if not isinstance(line, dict) or not isinstance(line.get("out"), str):
+        return False
     try:
-        return read_state(Path(str(out))).state == "finished"
+        mined = read_state(Path(line["out"]))
     except SdclrError:
         return False
+    return mined.state == "finished" and mined.copied_to == os.path.realpath(folder)
 
 
 def _is_unfinished(folder: Path) -> bool:

@@ -57,6 +57,8 @@ class MineRecord(Section):
     encoder: str = ""
     """Encoder.digest: features of equal digests may be mixed."""
     encoder_name: str = ""
+    copied_to: str = ""
+    """Where --copy-to has copied, resolved; empty: nowhere."""
     reading: dict[str, Any] = Field(default_factory=dict)
     """The settings by which files become pixels, where these can differ."""
     root: str = ""

@@ -183,7 +183,9 @@ def mine(
             write_page(ranking.mined, known.images, rows, out / PAGE, show, top=top)
             if copy_to is not None:
                 copy_chosen(ranking.mined, known.images, rows, Path(copy_to), top, show, out)
-            write_state(out, _record(record, ranking, request, str(where)))
+            copied_to = "" if copy_to is None else os.path.realpath(copy_to)
+            finished = _record(record, ranking, request, str(where))
+            write_state(out, finished.model_copy(update={"copied_to": copied_to}))
             if copy_to is not None:  # only now, so that a call killed before can be given again
                 copies_are_whole(Path(copy_to))
             hand_over(ranking.mined, out, world)
@@ -230,6 +232,8 @@ def _write_tables(
     mined: MinedImages, known: Known, seen: MineRecord, out: Path, show: AnyProgress
 ) -> MineRecord:
     """Write the tables; return the new content of mine.json, including the facts about them."""
+    # until all is written again
+    write_state(out, seen.model_copy(update={"state": "features"}))
     keep_missing(known.marks.parked, out)  # saved before they disappear from scores.csv
     write_csv(mined, out / SCORES_FILE)
     keep_missing(known.marks.missing, out)  # without the returned ones, which scores.csv now has

@@ -37,7 +37,7 @@ from sdclr.compute.stateless_random import Stream, derive
 from sdclr.data import Data, Images, LabelledImages, build_data, steps_per_epoch
 from sdclr.data.choices import Unlabelled
 from sdclr.data.collections.contents import require_recorded
-from sdclr.data.trained_images import had_labels, without_labels
+from sdclr.data.trained_images import had_labels
 from sdclr.errors import ConfigError
 from sdclr.jobs.pretrain.channel_levels import measured_normalisation, normalisation_words
 from sdclr.jobs.pretrain.own_views import own_view_facts
@@ -198,11 +198,14 @@ def _data(
     labelled = had_labels(run) if run is not None and run.exists else None
     unlabelled: Unlabelled = "refuse" if labelled else "keep_all"
     data = build_data(
-        config.data, download=download, exclude=exclude, given=given, unlabelled=unlabelled
+        config.data,
+        download=download,
+        exclude=exclude,
+        given=given,
+        unlabelled=unlabelled,
+        use_labels=labelled is not False,  # they came after it began
     )
     if run is not None and run.exists:
-        if data.split is not None and labelled is False:  # the labels came after it began
-            data = without_labels(data)
         _require_same_names(run, config, data)  # before every file is decoded
     for remark in data.remarks:
         show.print(remark)

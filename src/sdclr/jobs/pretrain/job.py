@@ -190,7 +190,10 @@ def _follow(
     """In every process but the first: wait for the run folder, read it, take part in training, write nothing."""
     with explain_out_of_memory(memory_advice(config)), world.explaining():
         ready = world.messages.wait_for(_READY)
-        require_settings_of_first(world, config.differences(run.settings()))
+        differences = (
+            config.differences(run.settings()) if run.exists else [f"{run.folder}: -> none"]
+        )
+        require_settings_of_first(world, differences)
         if ready["finished"]:
             return
         with silenced_warnings():  # the first process gives the same warnings
