@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from typer.testing import CliRunner
 
+from patience import wait_until
 from sdclr import Run, cli, finetune, pretrain, recipe
 from sdclr.data import DataConfig
 from sdclr.errors import ConfigError
@@ -263,12 +264,17 @@ def test_a_loss_that_is_not_finite_on_one_moves_no_weight_of_any(
 
 
 def test_a_signal_to_one_that_waits_ends_the_one_that_learns(tmp_path: Path, run: Run) -> None:
+    learns = tmp_path / "it learns"
+    tell = at_step(5, 0, lambda _: learns.touch())
+
     def prepare(rank: int) -> None:
+        tell(rank)
         if rank == 1:
             wait_for = messages_module.Messages.wait_for
 
             def waiting(*arguments: Any) -> dict[str, Any]:
                 if world_module._FINISHED in arguments:
+                    wait_until(learns.exists, "the first process has not learnt")
                     os.kill(os.getpid(), signal.SIGTERM)
                 return wait_for(*arguments)
 

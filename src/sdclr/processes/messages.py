@@ -280,7 +280,7 @@ def _failure_of(failure: dict[str, Any]) -> SdclrError:
 def _kinds(kind: type[SdclrError]) -> Iterator[type[SdclrError]]:
     """All errors of ours below one."""
     for one in kind.__subclasses__():
-        if one.__module__ == errors.__name__:  # a user's own may take other arguments
+        if one.__module__.startswith("sdclr."):  # a user's own may take other arguments
             yield one
             yield from _kinds(one)
 
@@ -300,7 +300,7 @@ def within(seconds: float, action: Callable[[], T]) -> T | None:
     results: list[T] = []
 
     def act() -> None:
-        with contextlib.suppress(RuntimeError):
+        with contextlib.suppress(RuntimeError, DistributedError):  # the store has ended
             results.append(action())
 
     thread = threading.Thread(target=act, daemon=True)
